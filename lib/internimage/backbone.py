@@ -1,0 +1,181 @@
+"""The InternImage backbone, for mmsegmentation configs: ``dict(type="InternImage", ...)``.
+
+Argument names and state-dict names are those of the public code, so its configs and checkpoints keep working;
+arguments of its classifier are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from lib.internimage.blocks import Block, Downsample, Stage, Stem
+from lib.internimage.checkpoints import load_weights
+from ops_dcnv3 import DCNv3
+
+
+@MODELS.register_module()
+class InternImage(BaseModule):
+    """InternImage: ``(N, 3, H, W)`` to a tuple of ``(N, channels · 2^i, H / 4·2^i, W / 4·2^i)`` maps.
+
+    :data:`lib.internimage.variants.VARIANTS` holds the arguments of the published networks.
+
+    Args:
+        core_op: the operator; there is only ``"DCNv3"``.
+        channels: of the first stage; each further stage has twice as many.
+        depths: blocks of each stage.
+        groups: of DCNv3, per stage.
+        mlp_ratio: hidden over outer width of the MLPs.
+        drop_rate: dropout after the stem and in the MLPs.
+        drop_path_rate: probability of leaving out a branch; the last block's, if ``drop_path_type`` is linear.
+        drop_path_type: ``"linear"`` rises from 0 with depth, ``"uniform"`` is the same everywhere.
+        act_layer: ``"GELU"``, ``"ReLU"`` or ``"SiLU"``.
+        norm_layer: ``"LN"`` or ``"BN"`` in stem, downsampling and DCNv3; the blocks' own norms are ``"LN"``.
+        layer_scale: start of the learned factors on the branches; ``None``: none.
+        offset_scale: of DCNv3.
+        post_norm: normalise the branches' results instead of their inputs.
+        dw_kernel_size: of DCNv3's depth-wise convolution; ``None``: 3.
+        level2_post_norm, level2_post_norm_block_ids: normalise the third stage's map after these blocks.
+        res_post_norm: normalise the branches' results as well as their inputs; excludes ``post_norm`` and
+            ``layer_scale``.
+        center_feature_scale: of DCNv3; the stages' results are then normalised even with ``post_norm``.
+        remove_center: of DCNv3.
+        with_cp: recompute the blocks in the backward pass, which saves memory and costs time.
+        out_indices: stages whose maps are returned.
+        frozen_stages: -1: none; 0: the stem; k: the stem and the first k stages. What is frozen gets no
+            gradient and stays in evaluation mode.
+        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=path)``, which ``init_weights`` loads with
+            :func:`lib.internimage.checkpoints.load_weights`.
+
+    Raises:
+        ValueError: arguments that contradict each other; names the one to change.
+
+    Source: Wang et al., "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable
+    Convolutions", CVPR 2023, and its public code.
+    """
+
+    def __init__(
+        self,
+        core_op: str = "DCNv3",
+        channels: int = 64,
+        depths: Sequence[int] = (3, 4, 18, 5),
+        groups: Sequence[int] = (3, 6, 12, 24),
+        mlp_ratio: float = 4.0,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.2,
+        drop_path_type: str = "linear",
+        act_layer: str = "GELU",
+        norm_layer: str = "LN",
+        layer_scale: float | None = None,
+        offset_scale: float = 1.0,
+        post_norm: bool = False,
+        dw_kernel_size: int | None = None,
+        level2_post_norm: bool = False,
+        level2_post_norm_block_ids: Sequence[int] | None = None,
+        res_post_norm: bool = False,
+        center_feature_scale: bool = False,
+        remove_center: bool = False,
+        with_cp: bool = False,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.out_indices, self.frozen_stages = tuple(out_indices), frozen_stages
+        stages = len(depths)
+        _require(core_op == "DCNv3", "core_op", core_op, "'DCNv3'")
+        _require(len(groups) == stages, "groups", groups, f"one for each of the {stages} stages")
+        _require(set(self.out_indices) <= set(range(stages)), "out_indices", out_indices, f"0 to {stages - 1}")
+        _require(-1 <= frozen_stages <= stages, "frozen_stages", frozen_stages, f"-1 to {stages}")
+        _require(drop_path_type in ("linear", "uniform"), "drop_path_type", drop_path_type, "linear or uniform")
+        alone = not post_norm and layer_scale is None
+        _require(alone or not res_post_norm, "res_post_norm", True, "False with post_norm or layer_scale")
+        if level2_post_norm:
+            ids = level2_post_norm_block_ids or ()
+            expected = f"blocks 0 to {depths[2] - 1} of the third stage"
+            _require(ids and set(ids) <= set(range(depths[2])), "level2_post_norm_block_ids", ids, expected)
+        if init_cfg is not None:
+            pretrained = init_cfg.get("type") == "Pretrained" and "checkpoint" in init_cfg
+            _require(pretrained, "init_cfg", init_cfg, "dict(type='Pretrained', checkpoint=path)")
+
+        self.patch_embed = Stem(channels, act_layer, norm_layer)
+        self.pos_drop = nn.Dropout(drop_rate)
+        dcn = dict(
+            dw_kernel_size=dw_kernel_size, offset_scale=offset_scale, act_layer=act_layer, norm_layer=norm_layer,
+            center_feature_scale=center_feature_scale, remove_center=remove_center,
+        )  # fmt: skip
+        block = dict(
+            mlp_ratio=mlp_ratio, drop=drop_rate, post_norm=post_norm, res_post_norm=res_post_norm,
+            layer_scale=layer_scale, with_cp=with_cp, dcn=dcn,
+        )  # fmt: skip
+        rates = iter(_drop_path_rates(drop_path_rate, drop_path_type, sum(depths)))
+        self.levels = nn.ModuleList()
+        for i, depth in enumerate(depths):
+            width, last = channels * 2**i, i == stages - 1
+            self.levels.append(
+                Stage(
+                    [Block(width, groups[i], drop_path=next(rates), **block) for _ in range(depth)],
+                    width,
+                    norm=not post_norm or center_feature_scale,
+                    post_norm_block_ids=level2_post_norm_block_ids if level2_post_norm and i == 2 else None,
+                    downsample=None if last else Downsample(width, norm_layer),
+                )
+            )
+        self._start()
+        self._freeze()
+
+    def _start(self) -> None:
+        """Initial values: linear layers from N(0, 0.02²) without bias, except DCNv3's, which set their own."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, DCNv3):
+                module.reset_parameters()
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg``'s checkpoint, if there is one; the constructor has set everything else.
+
+        Raises:
+            InputError: the checkpoint cannot be read or does not fit.
+        """
+        # Without one there is nothing left to do: drawing offsets anew would undo DCNv3's start at zero.
+        if self.init_cfg is not None:
+            load_weights(self, self.init_cfg["checkpoint"])
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> InternImage:
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        if self.frozen_stages >= 0:
+            for module in (self.patch_embed, self.pos_drop, *self.levels[: self.frozen_stages]):
+                module.eval()
+                module.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(N, 3, H, W)`` to one contiguous ``(N, C, h, w)`` map per entry of ``out_indices``."""
+        x = self.pos_drop(self.patch_embed(image))
+        maps = []
+        for i, level in enumerate(self.levels):
+            out, x = level(x)
+            if i in self.out_indices:
+                maps.append(out.permute(0, 3, 1, 2).contiguous())
+        return tuple(maps)
+
+
+def _require(condition, name: str, found, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name}: {found!r} (expected {expected})")
+
+
+def _drop_path_rates(rate: float, kind: str, blocks: int) -> list[float]:
+    if kind == "uniform":
+        return [rate] * blocks
+    return [rate * i / max(1, blocks - 1) for i in range(blocks)]

@@ -1,0 +1,113 @@
+"""Learning rates that fall from the last block of the backbone to the first, as InternImage is fine-tuned with.
+
+Group for group and scale for scale this is the public ``CustomLayerDecayOptimizerConstructor``, including where
+it is surprising: a config that names its rates trains as it did there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch import nn
+
+_FIRST = (
+    "backbone.patch_embed",
+    "decode_head.mask_embed",
+    "decode_head.cls_embed",
+    "decode_head.level_embed",
+    "decode_head.query_embed",
+    "decode_head.query_feat",
+)
+"""What learns at the stem's rate. The head's embeddings are among them in the public code."""
+
+_OPTIONS = {"num_layers", "layer_decay_rate", "depths", "backbone_small_lr", "offset_lr_scale"}
+
+
+def layer_of(name: str, depths: Sequence[int]) -> int:
+    """Layer of a segmentor's parameter, from 0 (stem) to ``sum(depths) + 1`` (heads).
+
+    Args:
+        name: as in ``named_parameters()``.
+        depths: blocks of each stage of the backbone.
+    """
+    if name.startswith(_FIRST) or "level_embeds" in name:
+        return 0
+    if not name.startswith("backbone.levels."):
+        return sum(depths) + 1
+    _, _, stage, part, *rest = name.split(".")
+    before = sum(depths[: int(stage)])
+    if part in ("downsample", "norm"):
+        # A stage's end learns with the next stage's first block; the last stage's with its own first block.
+        return 1 + (before if int(stage) == len(depths) - 1 else before + depths[int(stage)])
+    # The k-th of a stage's post_norms learns with block k, wherever it stands; so it does in the public code.
+    return 1 + before + int(rest[0])
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Parameter groups with a learning rate by layer; one-dimensional parameters and norms do not decay.
+
+    A parameter of layer i of L (heads: L) learns at ``lr · layer_decay_rate^(L - i)``. Each group carries the
+    public one's entries ``lr``, ``weight_decay``, ``lr_scale``, ``group_name`` and ``param_names``.
+
+    Args:
+        optim_wrapper_cfg: with an ``optimizer`` that names ``lr`` and ``weight_decay``.
+        paramwise_cfg:
+            - ``num_layers``: number of blocks, the sum of ``depths``.
+            - ``layer_decay_rate``: factor from one block to the one before.
+            - ``depths``: blocks of each stage.
+            - ``backbone_small_lr``: a tenth of the rate wherever the factor is below 1.
+            - ``offset_lr_scale``: factor on the backbone's ``sampling_offsets`` and ``reference_points``. An
+              InternImage has none (its offsets are called ``offset``), neither here nor in the public code.
+
+    Raises:
+        ValueError: a missing or unknown entry, or ``num_layers`` other than the sum of ``depths``.
+
+    Source: InternImage's public segmentation code, after BEiT's (Bao et al., ICLR 2022).
+    """
+
+    def _validate_cfg(self) -> None:
+        super()._validate_cfg()
+        options = self.paramwise_cfg
+        missing = {"num_layers", "layer_decay_rate", "depths"} - options.keys()
+        unknown = options.keys() - _OPTIONS
+        if missing or unknown:
+            found = f"without {', '.join(sorted(missing))}" if missing else f"with {', '.join(sorted(unknown))}"
+            raise ValueError(f"paramwise_cfg: {found} (expected entries: {', '.join(sorted(_OPTIONS))})")
+        if options["num_layers"] != sum(options["depths"]):
+            expected = f"{sum(options['depths'])}, the sum of depths"
+            raise ValueError(f"paramwise_cfg: num_layers {options['num_layers']} (expected {expected})")
+        if self.base_lr is None or self.base_wd is None:
+            raise ValueError("optimizer: lr and weight_decay are both needed, to be scaled")
+
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
+        """Append the groups of all of ``module``'s parameters that need a gradient to ``params``."""
+        groups: dict[str, dict] = {}
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            plain = parameter.ndim == 1 or name.endswith(".bias")
+            decays = not plain and not any(
+                part in name for part in ("norm", "relative_position", "sampling_offsets")
+            )  # fmt: skip
+            layer = layer_of(name, self.paramwise_cfg["depths"])
+            offset = "backbone" in name and ("sampling_offsets" in name or "reference_points" in name)
+            group_name = f"layer_{layer}_{'decay' if decays else 'no_decay'}{'_offset_lr_scale' if offset else ''}"
+            if group_name not in groups:
+                scale = self._scale(layer, offset)
+                groups[group_name] = dict(
+                    params=[], param_names=[], group_name=group_name, lr_scale=scale, lr=scale * self.base_lr,
+                    weight_decay=self.base_wd if decays else 0.0,
+                )  # fmt: skip
+            groups[group_name]["params"].append(parameter)
+            groups[group_name]["param_names"].append(name)
+        params.extend(groups.values())
+
+    def _scale(self, layer: int, offset: bool) -> float:
+        options = self.paramwise_cfg
+        scale = options["layer_decay_rate"] ** (options["num_layers"] + 1 - layer)
+        if scale < 1 and options.get("backbone_small_lr", False):
+            scale *= 0.1
+        return scale * options.get("offset_lr_scale", 1.0) if offset else scale
