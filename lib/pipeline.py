@@ -1,0 +1,165 @@
+"""Run the notebooks headless, in order, into one run folder: the command line of the project.
+
+``python -m lib.pipeline --data DIR --out DIR`` does what a person does in JupyterLab, by papermill: the
+executed notebooks, pictures and all, land in ``OUT/notebooks``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from lib.runs import InputError, finished, whole_file
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+STAGES = {"augment": "01_augment", "train": "02_train", "infer": "03_infer", "submit": "04_submit"}
+
+
+class NotebookError(RuntimeError):
+    """A cell failed; the message names the notebook, the cell and the error."""
+
+
+def run(
+    data: str | Path,
+    out: str | Path,
+    *,
+    first: str = "augment",
+    last: str = "submit",
+    parameters: dict | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Execute the notebooks from stage ``first`` to stage ``last``.
+
+    Args:
+        data: data set in the competition's layout.
+        out: run folder.
+        first, last: keys of :data:`STAGES`.
+        parameters: for the ``parameters`` cells; each goes to every notebook that has it.
+        resume: skip the stages that an earlier call finished with the same parameters.
+        overwrite: let the stages replace results made with other parameters.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: a parameter that no notebook has.
+        NotebookError: a cell failed; later stages were not started.
+    """
+    names = list(STAGES)
+    if names.index(first) > names.index(last):
+        raise InputError(f"--from {first} comes after --to {last} (order: {', '.join(names)})")
+    chosen = names[names.index(first) : names.index(last) + 1]
+    data, out = Path(data).resolve(), Path(out).resolve()
+    wanted = {"data": str(data), "out": str(out), **(parameters or {})}
+    known = {stage: _parameters(NOTEBOOKS / f"{STAGES[stage]}.ipynb") for stage in chosen}
+    if unknown := set(parameters or ()) - set().union(*known.values()):
+        there = ", ".join(sorted(set().union(*known.values()) - {"data", "out", "overwrite"}))
+        raise InputError(f"parameter {sorted(unknown)[0]!r} is in none of the notebooks (there are: {there})")
+    for number, stage in enumerate(chosen, 1):
+        given = {k: v for k, v in wanted.items() if k in known[stage]}
+        target = out / "notebooks" / f"{STAGES[stage]}.ipynb"
+        title = f"[{number}/{len(chosen)}] {STAGES[stage]}"
+        if resume and finished(out, stage) and _executed_with(target) == given:
+            print(f"{title}: finished before, skipped", flush=True)
+            continue
+        resume = False  # what follows a stage that ran again must run again
+        print(f"{title} ...", flush=True)
+        start = time.perf_counter()
+        _execute(NOTEBOOKS / target.name, target, {**given, "overwrite": True} if overwrite else given)
+        print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
+    return out
+
+
+def _parameters(notebook: Path) -> set[str]:
+    """Names that the notebook's ``parameters`` cell sets."""
+    import papermill
+
+    return set(papermill.inspect_notebook(str(notebook)))
+
+
+def _executed_with(notebook: Path) -> dict | None:
+    """The parameters of a completed execution (less ``overwrite``); None if there is none."""
+    import nbformat
+
+    if not notebook.exists():
+        return None
+    record = nbformat.read(notebook, as_version=4).metadata.get("papermill", {})
+    if record.get("exception") or not record.get("end_time"):
+        return None
+    return {k: v for k, v in record["parameters"].items() if k != "overwrite"}
+
+
+def _execute(source: Path, target: Path, parameters: dict) -> None:
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as temporary:
+        failure = None
+        try:
+            papermill.execute_notebook(
+                str(source), str(temporary), parameters, kernel_name="python3", cwd=str(source.parent),
+                progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
+            )  # fmt: skip
+        except PapermillExecutionError as error:
+            failure = error
+    if failure is not None:
+        message = _plain(failure.evalue)
+        if failure.ename != InputError.__name__:
+            message = f"{failure.ename}: {message}"
+        raise NotebookError(f"{source.name}, cell {failure.exec_count}: {message}\nThe notebook as far as it ran: {target}")
+
+
+def _plain(text: str) -> str:
+    """Without terminal colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(text))
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.pipeline",
+        description="Labelled images of an ordinary camera + unlabelled images of a fisheye camera -> submission.csv",
+    )
+    parser.add_argument("--data", required=True, help="data set in the competition's layout")
+    parser.add_argument("--out", required=True, help="run folder, made when missing")
+    parser.add_argument("--recipe", help="what to train; see lib/recipes/configs (default: demo)")
+    parser.add_argument("--from", dest="first", choices=STAGES, default="augment", help="first stage")
+    parser.add_argument("--to", dest="last", choices=STAGES, default="submit", help="last stage")
+    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                        help="set a parameter of the notebooks' first cells; VALUE is YAML, e.g. -p max_iters 2000")  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="skip finished stages")
+    parser.add_argument("--overwrite", action="store_true", help="replace results made with other parameters")
+    return parser.parse_args(arguments)
+
+
+def _value(name: str, text: str):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"-p {name} {text!r} is not YAML (expected: a number, a word, [a, list] or {{a: mapping}})") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code. Bad input ends in one sentence on stderr."""
+    args = _arguments(arguments)
+    try:
+        parameters = {name: _value(name, text) for name, text in args.parameters}
+        if args.recipe:
+            parameters["recipe"] = args.recipe
+        run(args.data, args.out, first=args.first, last=args.last, parameters=parameters,
+            resume=args.resume, overwrite=args.overwrite)  # fmt: skip
+    except (InputError, NotebookError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

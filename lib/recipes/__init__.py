@@ -1,0 +1,131 @@
+"""What is trained, and on what: recipes by name.
+
+A recipe is a small mmengine config: the model, the optimiser and a handful of numbers (``scale``,
+``crop_size``, ``batch_size``, ``max_iters`` …). :func:`resolve` completes it into a config that mmengine's
+Runner takes as it is; a run keeps that as ``train/config.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.classes import CLASSES_WITH_BACKGROUND
+from lib.runs import InputError
+
+_FOLDER = Path(__file__).parent / "configs"
+
+
+def names() -> list[str]:
+    """Names of the recipes that come with the project."""
+    return sorted(path.stem for path in _FOLDER.glob("*.py"))
+
+
+def load(recipe: str | Path):
+    """The recipe as an ``mmengine.Config``.
+
+    Args:
+        recipe: a name from :func:`names`, or the path of a recipe file.
+
+    Raises:
+        InputError: no such recipe; lists those there are.
+    """
+    from mmengine import Config
+
+    path = _FOLDER / f"{recipe}.py" if str(recipe) in names() else Path(recipe)
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"recipe: {str(recipe)!r} is neither a file nor one of: {', '.join(names())}")
+    return Config.fromfile(path)
+
+
+def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = None, batch_size: int | None = None,
+            seed: int = 0, options: dict | None = None):  # fmt: skip
+    """The complete mmengine config that trains ``recipe`` on an augmented set.
+
+    Args:
+        recipe: see :func:`load`.
+        data: folder with ``train_source.csv`` and ``val_source.csv`` of 13 classes.
+        max_iters: length of the training; warm-up and validation interval shrink with it.
+        batch_size: crops per process.
+        seed: of initialisation, sampling and augmentation.
+        options: further overrides of the recipe's entries by dotted name, e.g.
+            ``{"optim_wrapper.optimizer.lr": 1e-4}``.
+    """
+    cfg = load(recipe)
+    if options:
+        cfg.merge_from_dict(options)
+    for name in ("scale", "ratio_range", "crop_size"):
+        cfg[name] = tuple(cfg[name])  # from YAML they come as lists
+    share = (max_iters or cfg.max_iters) / cfg.max_iters
+    cfg.max_iters, cfg.batch_size = max_iters or cfg.max_iters, batch_size or cfg.batch_size
+    cfg.val_interval = max(1, round(cfg.val_interval * share))
+    cfg.warmup_iters = round(cfg.warmup_iters * min(1.0, share))
+    cfg.model.data_preprocessor.size = cfg.crop_size
+    _add_data(cfg, Path(data).resolve())
+    _add_schedule(cfg)
+    _add_runtime(cfg, seed)
+    return cfg
+
+
+def _add_data(cfg, data: Path) -> None:
+    meta = dict(classes=CLASSES_WITH_BACKGROUND)
+    train = [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations"),
+        dict(type="RandomResize", scale=cfg.scale, ratio_range=cfg.ratio_range, keep_ratio=True),
+        dict(type="RandomCrop", crop_size=cfg.crop_size, cat_max_ratio=0.75),
+        dict(type="RandomFlip", prob=0.5),
+        dict(type="PhotoMetricDistortion"),
+        dict(type="PackSegInputs"),
+    ]
+    test = [
+        dict(type="LoadImageFromFile"),
+        dict(type="Resize", scale=cfg.scale, keep_ratio=True),
+        dict(type="LoadAnnotations"),  # after Resize: scored at the label's own size
+        dict(type="PackSegInputs"),
+    ]
+
+    def loader(split: str, pipeline: list, batch_size: int, sampler: dict) -> dict:
+        return dict(
+            batch_size=batch_size,
+            num_workers=cfg.num_workers,
+            persistent_workers=cfg.num_workers > 0,
+            sampler=sampler,
+            dataset=dict(type="CompetitionDataset", folder=str(data), split=split, metainfo=meta, pipeline=pipeline),
+        )
+
+    cfg.train_dataloader = loader("train_source", train, cfg.batch_size, dict(type="InfiniteSampler", shuffle=True))
+    cfg.val_dataloader = loader("val_source", test, 1, dict(type="DefaultSampler", shuffle=False))
+    cfg.val_evaluator = dict(type="ScoredIoU")
+
+
+def _add_schedule(cfg) -> None:
+    warm, last = cfg.warmup_iters, cfg.max_iters
+    cfg.param_scheduler = [
+        dict(type="PolyLR", power=cfg.poly_power, eta_min=0.0, begin=warm, end=last, by_epoch=False),
+    ]
+    if warm:
+        cfg.param_scheduler.insert(0, dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=warm))
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=last, val_interval=cfg.val_interval)
+    cfg.val_cfg = dict(type="ValLoop")
+
+
+def _add_runtime(cfg, seed: int) -> None:
+    cfg.default_scope = "mmseg"
+    cfg.custom_imports = dict(imports=["lib.internimage", "lib.recipes.components"], allow_failed_imports=False)
+    cfg.randomness = dict(seed=seed)
+    cfg.log_level = "INFO"
+    cfg.env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0))
+    cfg.log_processor = dict(by_epoch=False, window_size=20)
+    cfg.vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+    cfg.visualizer = dict(type="SegLocalVisualizer", vis_backends=cfg.vis_backends, name="visualizer")
+    cfg.default_hooks = dict(
+        timer=dict(type="IterTimerHook"),
+        logger=dict(type="LoggerHook", interval=20, log_metric_by_epoch=False),
+        param_scheduler=dict(type="ParamSchedulerHook"),
+        sampler_seed=dict(type="DistSamplerSeedHook"),
+        checkpoint=dict(
+            type="CheckpointHook", by_epoch=False, interval=cfg.val_interval, max_keep_ckpts=2,
+            save_best="mIoU", rule="greater", backend_args=dict(backend="whole_file"),
+        ),
+    )  # fmt: skip
+    cfg.custom_hooks = [dict(type="ProgressHook"), dict(type="ValidateOnResumeHook")]

@@ -1,0 +1,235 @@
+"""Train a recipe on an augmented set (stage 02).
+
+The work is done by a child process (``python -m lib.training CONFIG``, under torchrun when there are several),
+so that a notebook stays responsive and several GPUs can be used; this module starts it, shows its progress,
+and turns its failure into one sentence. A killed training goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lib import dataset, recipes
+from lib.classes import CLASSES_WITH_BACKGROUND
+from lib.runs import InputError, claim, finished, read_yaml, recorded
+
+_FAULT = "@fault "
+_TAIL = 15
+
+
+def train(
+    out: str | Path,
+    *,
+    recipe: str = "demo",
+    processes: int | None = None,
+    max_iters: int | None = None,
+    batch_size: int | None = None,
+    load_from: str | Path | None = None,
+    seed: int = 0,
+    amp: bool = True,
+    options: dict | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Stage 02: train on ``out/augmented`` into ``out/train``.
+
+    Args:
+        out: run folder.
+        recipe: name of a recipe, or path of a recipe file.
+        processes: training processes; None: one per GPU, or one where there is none.
+        max_iters: length of the training instead of the recipe's.
+        batch_size: crops per process instead of the recipe's.
+        load_from: checkpoint to start from: of the whole network, or of its backbone.
+        seed: of initialisation, sampling and augmentation.
+        amp: mixed precision; without a GPU it has no effect.
+        options: overrides of the recipe's entries by dotted name.
+        overwrite: replace a training made with other parameters, and start from its beginning.
+
+    Returns:
+        The best checkpoint by validation mIoU.
+
+    Raises:
+        InputError: nothing to train on, unknown recipe, a checkpoint that does not fit, or a folder of other
+            parameters.
+        RuntimeError: the training process failed; carries its last lines.
+    """
+    out = Path(out)
+    augmented = out / "augmented"
+    if finished(out, "augment") is None:
+        raise InputError(f"{augmented} is missing or unfinished. Run 01_augment for this run folder first.")
+    cfg = recipes.resolve(recipe, augmented, max_iters=max_iters, batch_size=batch_size, seed=seed, options=options)
+    parameters = {
+        "recipe": str(recipe), "max_iters": cfg.max_iters, "batch_size": cfg.batch_size,
+        "load_from": str(load_from) if load_from else None, "seed": seed, "amp": amp, "options": options or {},
+        "augmented": read_yaml(augmented / "parameters.yaml"),
+    }  # fmt: skip
+    # All that can be refused is refused before `overwrite` deletes a former training.
+    if load_from and not Path(load_from).is_file():
+        raise InputError(f"load_from: {load_from} does not exist.")
+    dataset.check(augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
+    folder = claim(out / "train", parameters, overwrite)
+    done = finished(out, "train")
+    if done and done["parameters"] == parameters and (best := best_checkpoint(out)):
+        return best
+    cfg.work_dir = str(folder.resolve())
+    cfg.amp, cfg.start_weights = amp, str(load_from) if load_from else None
+    cfg.dump(folder / "config.py")
+    with recorded(out, "train", parameters) as results:
+        results["processes"] = processes or max(1, _gpus())
+        _run(folder, results["processes"], cfg.max_iters)
+        best = best_checkpoint(out)
+        results["checkpoint"] = best.name
+        results["val_mIoU"] = max(scalars(out).get("mIoU", ((), (float("nan"),)))[1])
+        _draw_curves(out, folder / "curves.png")
+    return best
+
+
+def best_checkpoint(out: str | Path) -> Path | None:
+    """The newest best checkpoint by validation mIoU in ``out/train``; the last one if none was scored."""
+
+    def step(path: Path) -> int:
+        return int(re.search(r"iter_(\d+)", path.name)[1])
+
+    folder = Path(out) / "train"
+    found = sorted(folder.glob("best_mIoU_iter_*.pth"), key=step) or sorted(folder.glob("iter_*.pth"), key=step)
+    return found[-1] if found else None
+
+
+def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Name to (iterations, values) of what ``out/train`` logged, over all its resumptions."""
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted((Path(out) / "train").glob("*/vis_data/scalars.json")):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            for name in {"loss", "lr", "mIoU"} & entry.keys():
+                found.setdefault(name, {})[entry["step"]] = entry[name]
+    return {name: tuple(map(list, zip(*sorted(values.items()), strict=True))) for name, values in found.items()}
+
+
+def _draw_curves(out: str | Path, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    from lib import figures
+
+    figure = figures.curves(scalars(out))
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _run(folder: Path, processes: int, max_iters: int) -> None:
+    """Run the training process to its end, showing a progress bar; its output goes to ``train.log``."""
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
+    command += [__name__, str(folder / "config.py")]
+    root = str(Path(__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    if processes > 1:
+        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    child = subprocess.Popen(
+        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+    )
+    try:
+        fault, tail = _follow(child, folder / "train.log", max_iters)
+    except BaseException:
+        child.terminate()
+        raise
+    finally:
+        child.wait()
+    if fault:
+        raise InputError(fault)
+    if child.returncode:
+        raise RuntimeError(
+            f"the training process ended with exit code {child.returncode}; it goes on from its last checkpoint "
+            f"when run again. All of its output: {folder / 'train.log'}. Its last lines:\n{''.join(tail)}"
+        )
+
+
+def _follow(child: subprocess.Popen, log: Path, max_iters: int) -> tuple[str, list[str]]:
+    """Read the child's output until it ends; returns its fault, if it named one, and its last lines."""
+    from lib.recipes.progress import PROGRESS
+
+    fault, tail, shown = "", [], None
+    with log.open("a") as file, tqdm(total=max_iters, desc="train", unit="iter", mininterval=1) as bar:
+        for line in child.stdout:
+            if line.startswith(PROGRESS):
+                state = json.loads(line.removeprefix(PROGRESS))
+                if shown is None:  # a resumed training does not start at zero
+                    bar.initial = bar.n = state["iter"]
+                shown = (shown or {}) | {k: f"{v:.3g}" for k, v in state.items() if k != "iter"}
+                bar.set_postfix(shown, refresh=False)
+                bar.update(state["iter"] - bar.n)
+                continue
+            file.write(line)
+            file.flush()
+            if line.startswith(_FAULT):
+                fault = line.removeprefix(_FAULT).strip()
+            tail = [*tail[-_TAIL + 1 :], line]
+    return fault, tail
+
+
+def _die_with_parent() -> None:
+    """Linux: end this process when the one that started it is gone, however that ended."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _work(config: str) -> None:
+    """The training process: one of ``WORLD_SIZE``."""
+    import torch
+    from mmengine import Config
+    from mmengine.runner import Runner, find_latest_checkpoint
+
+    from lib.internimage.checkpoints import load_weights
+
+    cfg = Config.fromfile(config)
+    distributed = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if distributed:
+        cfg.launcher = "pytorch"
+    if torch.cuda.is_available():
+        if cfg.amp:
+            dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            cfg.optim_wrapper.update(type="AmpOptimWrapper", dtype=dtype)
+    else:
+        _replace(cfg._cfg_dict, "SyncBN", "BN")
+        if distributed:  # mmengine's own start would ask for a GPU
+            torch.distributed.init_process_group("gloo")
+            cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
+    cfg.resume = True
+    runner = Runner.from_cfg(cfg)
+    if cfg.start_weights and find_latest_checkpoint(cfg.work_dir) is None:
+        network = getattr(runner.model, "module", runner.model)
+        load_weights(network, cfg.start_weights, allow_backbone=True)
+    runner.train()
+
+
+def _replace(values, old: str, new: str) -> None:
+    """Replace the value ``old`` by ``new`` throughout nested dicts and lists."""
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        if value == old:
+            values[key] = new
+        elif isinstance(value, dict | list):
+            _replace(value, old, new)
+
+
+if __name__ == "__main__":
+    try:
+        _work(sys.argv[1])
+    except InputError as error:
+        print(f"{_FAULT}{error}", flush=True)
+        sys.exit(2)

@@ -1,0 +1,120 @@
+"""The command line over the real notebooks."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from lib import dataset, pipeline
+from lib.classes import CLASSES
+from lib.runs import InputError, read_yaml
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"scale": [192, 108], "crop_size": [96, 160], "num_workers": 0}
+QUICK = ["-p", "max_iters", "2", "-p", "batch_size", "2", "-p", "options", json.dumps(SMALL)]
+
+
+@pytest.fixture(scope="module")
+def run(sample, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert pipeline.main(["--data", str(sample), "--out", str(out), *QUICK, "-p", "submission_size", "[96, 54]"]) == 0
+    return out
+
+
+def test_the_notebooks_lead_from_images_to_a_submission(sample, run):
+    table = pd.read_csv(run / "submission.csv", dtype=str)
+    assert table["id"].tolist() == dataset.read_sample(sample)
+    record = read_yaml(run / "run.yaml")
+    assert list(record) == list(pipeline.STAGES)
+    assert record["submit"]["parameters"]["submission_size"] == [96, 54]
+    for stage, name in pipeline.STAGES.items():
+        cells = nbformat.read(run / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        pictures = [o for c in cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})]
+        assert pictures, f"{stage} shows no picture"
+
+
+def test_resuming_skips_what_is_finished_and_repeats_what_is_not(sample, run, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    given = ["--data", str(sample), "--out", str(out), *QUICK, "--resume"]
+    record = read_yaml(out / "run.yaml")
+    assert pipeline.main([*given, "--to", "infer"]) == 0
+    said = capsys.readouterr().out
+    # The copied notebooks name another run folder, so their stages run again and find their work done.
+    assert said.count("skipped") == 0
+    assert read_yaml(out / "run.yaml")["train"] == record["train"]
+    assert pipeline.main([*given, "--to", "infer"]) == 0
+    assert capsys.readouterr().out.count("skipped") == 3
+    shutil.rmtree(out / "masks")
+    (out / "notebooks" / "03_infer.ipynb").unlink()
+    assert pipeline.main([*given, "--to", "infer"]) == 0
+    assert capsys.readouterr().out.count("skipped") == 2
+    assert len(list((out / "masks").glob("*.png"))) == len(dataset.read_split(sample, "test"))
+
+
+def refusal(*arguments: str) -> str:
+    """What the command line says to a user, who must not see a traceback."""
+    done = subprocess.run([sys.executable, "-m", "lib.pipeline", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    return next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+
+
+def test_a_wrong_folder_is_said_in_one_sentence(tmp_path):
+    said = refusal("--data", str(tmp_path / "gone"), "--out", str(tmp_path / "run"))
+    assert "01_augment.ipynb, cell " in said and "no such folder" in said
+
+
+def test_values_that_are_not_yaml_are_refused(sample, tmp_path, capsys):
+    assert pipeline.main(["--data", str(sample), "--out", str(tmp_path), "-p", "max_iters", "[1,"]) == 1
+    assert "error: -p max_iters '[1,' is not YAML" in capsys.readouterr().err
+
+
+def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(sample, data)
+    label = data / "train_source_gt" / "TRAIN_SOURCE_0002.png"
+    values = dataset.read_label(label)
+    values[3, 4] = 37
+    dataset.write_png(label, values)
+    image = data / "train_target_image" / "TRAIN_TARGET_0001.png"
+    image.write_bytes(image.read_bytes()[:-2000])
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.pipeline", "--data", str(data), "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "TRAIN_SOURCE_0002.png: label value 37 (allowed: 0–11, 255)" in done.stderr
+    assert "TRAIN_TARGET_0001.png: truncated PNG" in done.stderr
+    assert not (tmp_path / "run" / "train").exists(), "later stages were not started"
+
+
+def test_unknown_parameters_and_stages_are_refused(sample, tmp_path):
+    with pytest.raises(InputError, match="'max_iter' is in none of the notebooks .*max_iters"):
+        pipeline.run(sample, tmp_path, parameters={"max_iter": 3})
+    with pytest.raises(InputError, match="--from infer comes after --to train"):
+        pipeline.run(sample, tmp_path, first="infer", last="train")
+
+
+def test_a_failing_cell_is_named(run, tmp_path, sample, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    given = ["--data", str(sample), "--out", str(out), "--from", "train", "--to", "train", "--recipe", "nosuch"]
+    assert pipeline.main(given) == 1
+    said = capsys.readouterr().err
+    assert "02_train.ipynb, cell 4: recipe: 'nosuch' is neither a file nor one of: demo" in said
+    executed = out / "notebooks" / "02_train.ipynb"
+    assert str(executed) in said and nbformat.read(executed, as_version=4).cells
+
+
+def test_scores_are_printed_side_by_side(sample, run):
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.submission", "score", str(run / "submission.csv"), "--size", "96", "54",
+         "--labels", str(sample / "withheld" / "test_gt")],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0 and all(name in done.stdout for name in (*CLASSES, "mIoU"))

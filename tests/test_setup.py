@@ -1,0 +1,83 @@
+"""The repository's own promises: pins in step, floors kept, notebooks clean."""
+
+import ast
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+# Upper floors import lower ones only.
+FLOORS = [
+    {"lib.classes", "lib.runs", "lib.figures"},
+    {"lib.dataset"},
+    {"lib.fisheye.cameras"},
+    {"lib.fisheye.warp", "lib.fisheye.background", "lib.fisheye.colour"},
+    {"lib.sample"},
+    {"lib.fisheye.augment", "lib.internimage", "lib.recipes"},
+    {"lib.training"},
+    {"lib.inference", "lib.submission"},
+    {"lib.pipeline"},
+]
+
+
+def test_conda_and_pip_install_the_same_pins():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    assert all(pin.count("==") == 1 for pin in wanted)
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
+    assert sorted(pip) == sorted([*wanted, "--editable ."])
+
+
+def _floor(module: str) -> int | None:
+    for number, names in enumerate(FLOORS):
+        if any(module == name or module.startswith(name + ".") for name in names):
+            return number
+    return None
+
+
+def test_no_module_imports_upwards():
+    for path in (ROOT / "lib").rglob("*.py"):
+        if "configs" in path.parts:
+            continue
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        own = _floor(module)
+        if own is None:
+            assert module in ("lib", "lib.fisheye"), f"{module} stands on no floor"
+            continue
+        for imported in _imports(path):
+            floor = _floor(imported)
+            assert floor is None or floor <= own, f"{module} imports {imported}, which stands above it"
+
+
+def test_the_operator_stands_alone():
+    for path in (ROOT / "ops_dcnv3").rglob("*.py"):
+        assert not [name for name in _imports(path) if name == "lib" or name.startswith("lib.")]
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_committed_clean(path):
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+
+
+def test_there_are_four_notebooks():
+    from lib.pipeline import STAGES
+
+    assert sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")) == sorted(STAGES.values())

@@ -1,0 +1,402 @@
+"""Run lengths, writing and checking ``submission.csv``, and its score on values worked out by hand."""
+
+import sys
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from lib import dataset, runs, submission
+from lib.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
+from lib.runs import InputError
+
+IDS = ("TEST_0000", "TEST_0001", "TEST_0002")
+SIZE = (8, 6)  # width, height
+
+
+@pytest.fixture(autouse=True)
+def quick_record(monkeypatch):
+    """The environment in ``run.yaml`` is not what is tested here, and finding it out imports torch."""
+    monkeypatch.setattr(runs, "environment", dict)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Tables of a test split; its images are never opened here."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    pd.DataFrame({"id": IDS, "img_path": [f"{i}.png" for i in IDS]}).to_csv(folder / "test.csv", index=False)
+    # The sample lists images in another order than test.csv.
+    sample = pd.DataFrame({"id": dataset.row_ids(IDS[::-1]), "mask_rle": "-1"})
+    sample.to_csv(folder / "sample_submission.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Random masks twice the submission's size, with Background and IGNORE; Car only in the first."""
+    rng = np.random.default_rng(0)
+    for i, image_id in enumerate(IDS):
+        mask = rng.choice([*range(CAR), BACKGROUND, IGNORE], (12, 16)).astype(np.uint8)
+        if i == 0:
+            mask[:6] = CAR
+        dataset.write_png(tmp_path / "run" / "masks" / f"{image_id}.png", mask)
+    return tmp_path / "run" / "masks"
+
+
+@pytest.fixture
+def written(masks, data, tmp_path):
+    return submission.submit(data, tmp_path / "run", SIZE)[0]
+
+
+def edit(path, change):
+    """Rewrite the CSV after ``change`` (table -> table)."""
+    change(pd.read_csv(path, dtype=str)).to_csv(path, index=False)
+
+
+# Run lengths
+
+
+def naive_encode(mask: np.ndarray) -> str:
+    words, previous = [], False
+    for number, pixel in enumerate([bool(mask[y, x]) for y in range(mask.shape[0]) for x in range(mask.shape[1])], 1):
+        if pixel and not previous:
+            words += [number, 0]
+        if pixel:
+            words[-1] += 1
+        previous = pixel
+    return " ".join(map(str, words)) or "-1"
+
+
+def test_run_lengths_written_by_hand():
+    mask = np.array(
+        [
+            [0, 1, 1, 0],
+            [0, 0, 0, 1],  # goes on in the next row: one run
+            [1, 0, 0, 1],
+        ],
+        dtype=bool,
+    )
+    assert submission.rle_encode(mask) == "2 2 8 2 12 1"
+    np.testing.assert_array_equal(submission.rle_decode("2 2 8 2 12 1", (4, 3)), mask)
+
+
+def test_absent_and_full():
+    assert submission.rle_encode(np.zeros((3, 4), bool)) == "-1"
+    assert submission.rle_encode(np.ones((3, 4), bool)) == "1 12"
+    assert not submission.rle_decode("-1", (4, 3)).any()
+    assert submission.rle_decode("1 12", (4, 3)).all()
+    assert submission.rle_decode("-1", (4, 3)).shape == (3, 4)
+
+
+def test_adjacent_runs_are_one():
+    np.testing.assert_array_equal(submission.rle_decode("1 2 3 2", (4, 1)), [[True] * 4])
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=30)))
+def test_run_lengths_round_trip(mask):
+    text = submission.rle_encode(mask)
+    assert text == naive_encode(mask)
+    decoded = submission.rle_decode(text, mask.shape[::-1])
+    assert decoded.dtype == bool
+    np.testing.assert_array_equal(decoded, mask)
+
+
+def test_encoding_does_not_mind_strides():
+    mask = np.random.default_rng(0).random((20, 30)) > 0.5
+    assert submission.rle_encode(mask.T[::-1]) == submission.rle_encode(np.ascontiguousarray(mask.T[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "pairs of numbers"),
+        ("nan", "pairs of numbers"),
+        ("1 2 3", "pairs of numbers"),
+        ("1.5 2", "pairs of numbers"),
+        ("0 2", "pairs of numbers"),
+        ("3 0", "pairs of numbers"),
+        ("-1 2", "pairs of numbers"),
+        ("-1 -1", "pairs of numbers"),
+        ("1 99999999999999999999999", "pairs of numbers"),
+        ("5 1 1 1", "ascending"),
+        ("1 3 3 1", "ascending"),
+        ("12 2", "beyond the last pixel"),
+        ("13 1", "beyond the last pixel"),
+        ("9223372036854775807 9223372036854775807", "beyond the last pixel"),
+    ],
+)
+def test_malformed_run_lengths(text, expected):
+    with pytest.raises(InputError, match=expected):
+        submission.rle_decode(text, (4, 3))
+
+
+@given(st.text(alphabet="0123456789- ", max_size=20))
+def test_any_text_decodes_or_is_refused(text):
+    try:
+        mask = submission.rle_decode(text, (5, 4))
+    except InputError:
+        return
+    np.testing.assert_array_equal(submission.rle_decode(submission.rle_encode(mask), (5, 4)), mask)
+
+
+def test_long_texts_are_shortened_in_errors():
+    with pytest.raises(InputError) as caught:
+        submission.rle_decode("7 " * 5001, (100, 100))
+    assert len(str(caught.value)) < 200
+
+
+# Writing
+
+
+def test_submit_keeps_the_samples_rows_and_order(written, data, tmp_path):
+    assert written == tmp_path / "run" / "submission.csv"
+    table = pd.read_csv(written, dtype=str)
+    assert list(table.columns) == ["id", "mask_rle"]
+    assert table["id"].tolist() == dataset.read_sample(data)
+    assert len(table) == len(IDS) * len(CLASSES)
+    assert sorted(path.name for path in written.parent.iterdir()) == ["masks", "run.yaml", "submission.csv"]
+    assert runs.finished(written.parent, "submit")["results"] == {"submission": written.name}
+
+
+def test_submit_resizes_at_pixel_centres(masks, data, tmp_path):
+    # Of five columns the middle one is wide: among three, each third has its own nearest centre.
+    row = np.array([ROAD, SKY, CAR, SKY, ROAD], np.uint8)
+    for image_id in IDS:
+        dataset.write_png(masks / f"{image_id}.png", np.tile(row, (3, 1)))
+    path, _ = submission.submit(data, tmp_path / "run", (3, 1))
+    runs_of = pd.read_csv(path, dtype=str).set_index("id")["mask_rle"]
+    assert runs_of[f"TEST_0000_class_{ROAD}"] == "1 1 3 1"
+    assert runs_of[f"TEST_0000_class_{CAR}"] == "2 1"
+    assert runs_of[f"TEST_0000_class_{SKY}"] == "-1"
+
+
+def test_submit_gives_background_and_ignore_no_row(masks, data, tmp_path):
+    for image_id, value in zip(IDS, (BACKGROUND, IGNORE, BACKGROUND), strict=True):
+        dataset.write_png(masks / f"{image_id}.png", np.full((6, 8), value, np.uint8))
+    path, _ = submission.submit(data, tmp_path / "run", SIZE)
+    assert set(pd.read_csv(path, dtype=str)["mask_rle"]) == {"-1"}
+
+
+def test_submit_names_every_bad_mask_and_leaves_no_file(masks, data, tmp_path):
+    (masks / "TEST_0000.png").unlink()
+    dataset.write_png(masks / "TEST_0001.png", np.full((6, 8), BACKGROUND + 1, np.uint8))
+    with pytest.raises(InputError) as caught:
+        submission.submit(data, tmp_path / "run", SIZE)
+    assert "TEST_0000.png: not found" in str(caught.value)
+    assert "TEST_0001.png: label value 13 (allowed: 0–12, 255)" in str(caught.value)
+    assert not (tmp_path / "run" / "submission.csv").exists()
+
+
+def test_submit_needs_the_stage_before(data, tmp_path):
+    with pytest.raises(InputError, match="masks does not exist. Run 03_infer"):
+        submission.submit(data, tmp_path / "run", SIZE)
+
+
+def test_submit_refuses_tables_that_disagree(masks, data, tmp_path):
+    edit(data / "sample_submission.csv", lambda table: table[1:])
+    with pytest.raises(InputError, match="no row TEST_0002_class_0 .expected by test.csv"):
+        submission.submit(data, tmp_path / "run", SIZE)
+
+
+@pytest.mark.parametrize(
+    "size", [(0, 540), (960, -1), (960,), (960, 540, 3), (9.5, 5), "ab", "960x540", None, 7, (2**20, 2)]
+)
+def test_nonsense_sizes_are_refused(masks, data, tmp_path, size):
+    with pytest.raises(InputError, match="submission_size: .*expected: width and height"):
+        submission.submit(data, tmp_path / "run", size)
+
+
+def test_size_may_be_a_list_or_numpy(masks, data, tmp_path):
+    for size in (list(SIZE), np.array(SIZE)):
+        path, _ = submission.submit(data, tmp_path / "run", size)
+        submission.check(path, masks, data, size)
+
+
+# Checking
+
+
+def test_check_returns_frequencies(written, masks, data):
+    found = submission.check(written, masks, data, SIZE)
+    assert found.index.tolist() == list(CLASSES)
+    resized = np.stack([
+        cv2.resize(dataset.read_label(masks / f"{i}.png"), SIZE, interpolation=cv2.INTER_NEAREST_EXACT) for i in IDS
+    ])  # fmt: skip
+    expected = [(resized == c).mean() for c in range(len(CLASSES))]
+    np.testing.assert_allclose(found["pixels"], expected)
+    assert found.loc["Car", "images"] == 1
+    assert found.loc["Road", "images"] == 3
+
+
+def test_check_catches_one_changed_pixel(written, masks, data):
+    def tamper(table):
+        row = table.index[table["id"] == f"TEST_0001_class_{SKY}"][0]
+        mask = submission.rle_decode(table.loc[row, "mask_rle"], SIZE)
+        mask[2, 3] ^= True
+        table.loc[row, "mask_rle"] = submission.rle_encode(mask)
+        return table
+
+    edit(written, tamper)
+    with pytest.raises(InputError, match=f"TEST_0001_class_{SKY} differs from .* in 1 pixels, first at x 3, y 2"):
+        submission.check(written, masks, data, SIZE)
+
+
+def test_check_catches_changed_masks(written, masks, data):
+    dataset.write_png(masks / "TEST_0002.png", np.full((6, 8), ROAD, np.uint8))
+    with pytest.raises(InputError, match="TEST_0002_class_0 differs"):
+        submission.check(written, masks, data, SIZE)
+
+
+def test_check_catches_malformed_rows(written, masks, data):
+    edit(written, lambda table: table.assign(mask_rle=["2 2 1 1", *table["mask_rle"][1:]]))
+    with pytest.raises(InputError, match="submission.csv: TEST_0002_class_0: run lengths '2 2 1 1'"):
+        submission.check(written, masks, data, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda t: t.iloc[[1, 0, *range(2, len(t))]], r"line 2 is TEST_0002_class_1 \(expected: TEST_0002_class_0"),
+        (lambda t: t[:-1], "no row TEST_0000_class_11"),
+        (lambda t: pd.concat([t, t[:1]]), "id TEST_0002_class_0 in 2 rows"),
+        (lambda t: t.assign(id=["TEST_0002_class_12", *t["id"][1:]]), "row TEST_0002_class_12 .unknown to"),
+        (lambda t: t.rename(columns={"mask_rle": "rle"}), "Rename or add mask_rle"),
+        (lambda t: t[:0], "no rows"),
+    ],
+)
+def test_check_catches_rows_that_are_not_the_samples(written, masks, data, change, expected):
+    edit(written, change)
+    with pytest.raises(InputError, match=expected):
+        submission.check(written, masks, data, SIZE)
+
+
+def test_check_catches_a_wrong_size(written, masks, data):
+    with pytest.raises(InputError, match="beyond the last pixel|differs"):
+        submission.check(written, masks, data, SIZE[::-1])
+    with pytest.raises(InputError, match=r"beyond the last pixel .expected: masks of 4×3"):
+        submission.check(written, masks, data, (4, 3))
+
+
+# Scoring
+
+
+def small_submission(path, rows: dict[str, str], images=("A",)):
+    """A submission whose rows are absent but for the named ones."""
+    ids = dataset.row_ids(images)
+    pd.DataFrame({"id": ids, "mask_rle": [rows.get(i, "-1") for i in ids]}).to_csv(path, index=False)
+    return path
+
+
+def test_score_worked_out_by_hand(tmp_path):
+    label = np.array(
+        [
+            [ROAD, ROAD, ROAD, ROAD],
+            [SKY, SKY, BACKGROUND, IGNORE],
+        ],
+        dtype=np.uint8,
+    )
+    dataset.write_png(tmp_path / "labels" / "A.png", label)
+    path = small_submission(tmp_path / "s.csv", {
+        f"A_class_{ROAD}": "1 3 7 2",  # 3 right, 1 missed, 1 on Background, 1 on IGNORE that does not count
+        f"A_class_{SKY}": "4 2",  # 1 right, 1 missed, 1 on Road
+        f"A_class_{CAR}": "6 1",  # no label shows a car
+    })  # fmt: skip
+    found = submission.score(path, tmp_path / "labels", (4, 2))
+    assert found.index.tolist() == [*CLASSES, "mIoU"]
+    assert found["Road"] == pytest.approx(3 / 5)
+    assert found["Sky"] == pytest.approx(1 / 3)
+    assert found["mIoU"] == pytest.approx((3 / 5 + 1 / 3) / 2)
+    assert np.isnan(found["Car"])
+    assert found.isna().sum() == len(CLASSES) - 2
+
+
+def test_score_sums_pixels_over_images_before_dividing(tmp_path):
+    for name in "AB":
+        dataset.write_png(tmp_path / "labels" / f"{name}.png", np.full((1, 4), ROAD, np.uint8))
+    rows = {f"A_class_{ROAD}": "1 4", f"B_class_{ROAD}": "1 1"}
+    path = small_submission(tmp_path / "s.csv", rows, ("B", "A"))
+    assert submission.score(path, tmp_path / "labels", (4, 1))["mIoU"] == pytest.approx(5 / 8)
+
+
+def test_score_of_the_labels_themselves_is_one(written, masks):
+    found = submission.score(written, masks, SIZE)
+    assert found.dropna().eq(1).all()
+    assert not found[:-1].isna().any()
+
+
+def test_score_infers_the_size(tmp_path):
+    label = np.full((4, 6), ROAD, np.uint8)
+    dataset.write_png(tmp_path / "labels" / "A.png", label)
+    own = small_submission(tmp_path / "own.csv", {f"A_class_{ROAD}": "1 24"})
+    full = small_submission(tmp_path / "full.csv", {f"A_class_{ROAD}": f"1 {960 * 540}"})
+    wrong = small_submission(tmp_path / "wrong.csv", {f"A_class_{ROAD}": f"1 {960 * 540 + 1}"})
+    assert submission.score(own, tmp_path / "labels")["mIoU"] == 1
+    assert submission.score(full, tmp_path / "labels")["mIoU"] == 1
+    with pytest.raises(InputError, match=r"ends at pixel 518401, .*--size WIDTH HEIGHT"):
+        submission.score(wrong, tmp_path / "labels")
+
+
+def test_score_prefers_the_competitions_size_for_larger_labels(tmp_path):
+    label = np.zeros((1080, 1920), np.uint8)
+    label[:540] = SKY
+    dataset.write_png(tmp_path / "labels" / "A.png", label)
+    half = 960 * 270
+    rows = {f"A_class_{SKY}": f"1 {half}", f"A_class_{ROAD}": f"{half + 1} {half}"}
+    assert submission.score(small_submission(tmp_path / "s.csv", rows), tmp_path / "labels")["mIoU"] == 1
+
+
+def test_score_refuses_what_does_not_belong_together(tmp_path, written, masks):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        submission.score(written, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no PNG"):
+        submission.score(written, tmp_path / "empty")
+    with pytest.raises(InputError, match="nowhere.csv: No such file"):
+        submission.score(tmp_path / "nowhere.csv", masks)
+    (masks / "TEST_0000.png").rename(masks / "TEST_0009.png")
+    with pytest.raises(InputError) as caught:
+        submission.score(written, masks, SIZE)
+    assert "no row TEST_0009_class_0" in str(caught.value)
+    assert "row TEST_0000_class_0 (unknown to" in str(caught.value)
+
+
+def test_score_refuses_impossible_labels_and_malformed_rows(tmp_path):
+    dataset.write_png(tmp_path / "labels" / "A.png", np.full((2, 2), 200, np.uint8))
+    path = small_submission(tmp_path / "s.csv", {})
+    with pytest.raises(InputError, match=r"A.png: label value 200 .allowed: 0–12, 255"):
+        submission.score(path, tmp_path / "labels")
+    dataset.write_png(tmp_path / "labels" / "A.png", np.zeros((2, 2), np.uint8))
+    path = small_submission(tmp_path / "s.csv", {"A_class_3": "x y"})
+    with pytest.raises(InputError, match="s.csv: A_class_3: run lengths 'x y'"):
+        submission.score(path, tmp_path / "labels")
+
+
+# Command line
+
+
+def test_command_line_scores_side_by_side(tmp_path, monkeypatch, capsys):
+    dataset.write_png(tmp_path / "labels" / "A.png", np.full((1, 4), ROAD, np.uint8))
+    one = small_submission(tmp_path / "one.csv", {f"A_class_{ROAD}": "1 1"})
+    two = small_submission(tmp_path / "two.csv", {f"A_class_{ROAD}": "1 3"})
+    arguments = ["score", str(one), str(two), "--labels", str(tmp_path / "labels"), "--size", "4", "1"]
+    monkeypatch.setattr(sys, "argv", ["submission", *arguments])
+    submission.main()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == [str(one), str(two)]
+    assert lines[1] == ["Road", "0.2500", "0.7500"]
+    assert lines[-1] == ["mIoU", "0.2500", "0.7500"]
+    assert ["Car", "–", "–"] in lines
+
+
+def test_command_line_checks(written, masks, data, monkeypatch, capsys):
+    arguments = ["check", str(written), "--masks", str(masks), "--data", str(data), "--size", *map(str, SIZE)]
+    monkeypatch.setattr(sys, "argv", ["submission", *arguments])
+    submission.main()
+    assert "pixel by pixel" in capsys.readouterr().out
+    edit(written, lambda table: table[:-1])
+    with pytest.raises(SystemExit, match="no row TEST_0000_class_11"):
+        submission.main()
