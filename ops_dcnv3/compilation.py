@@ -22,6 +22,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 SOURCES = PACKAGE / "csrc"
+SHARED = ("dcnv3_arguments.h", "dcnv3_settings.h")
 TARGET_VERSION = "0x020a000000000000"
 """The stable ABI of torch 2.10, and so of all later versions."""
 
@@ -36,7 +37,7 @@ class BuildError(Exception):
 
 def sources(part: str) -> list[Path]:
     """The files that ``part`` (``"cpu"`` or ``"cuda"``) is made of."""
-    return sorted(SOURCES.glob(f"dcnv3_{part}*"))
+    return sorted([*(SOURCES / name for name in SHARED), *SOURCES.glob(f"dcnv3_{part}*")])
 
 
 def library(part: str, folder: Path = PACKAGE) -> Path:

@@ -3,34 +3,16 @@
 // in dcnv3_cpu_loops.cpp. Half types are computed in float32 and rounded once.
 
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <cstdlib>
-#include <cstring>
-#include <sstream>
-#include <string>
 #include <tuple>
-#include <vector>
 
+#include "dcnv3_arguments.h"
 #include "dcnv3_cpu.h"
 
 namespace ops_dcnv3 {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-// The operator's settings, in the order of its schema.
-struct Settings {
-  int64_t kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups;
-  double offset_scale;
-  bool remove_center;
-};
 
 const LoopsOfBoth& loops() {
 #if defined(__x86_64__)
@@ -60,43 +42,8 @@ const Loops<double>& loops_of() {
   return loops().twice;
 }
 
-std::string describe(const Tensor& tensor) {
-  std::ostringstream text;
-  text << '(';
-  for (int64_t i = 0; i < tensor.dim(); ++i) text << (i ? ", " : "") << tensor.size(i);
-  text << ") of " << torch::headeronly::toString(tensor.scalar_type());
-  return text.str();
-}
-
-void require(const char* name, const Tensor& found, std::vector<int64_t> shape, ScalarType type) {
-  bool same = found.scalar_type() == type && found.is_cpu() && found.dim() == int64_t(shape.size());
-  for (size_t i = 0; same && i < shape.size(); ++i) same = found.size(i) == shape[i];
-  if (same) return;
-  std::ostringstream expected;
-  expected << '(';
-  for (size_t i = 0; i < shape.size(); ++i) expected << (i ? ", " : "") << shape[i];
-  expected << ") of " << torch::headeronly::toString(type) << " on the CPU";
-  STD_TORCH_CHECK(false, name, ": shape ", describe(found), " (expected ", expected.str(), ")");
-}
-
-int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
-  return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
-}
-
 Shape shape_of(const Tensor& input, const Tensor& offset, const Tensor& mask, const Settings& s) {
-  const ScalarType type = input.scalar_type();
-  const bool floating = type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
-                        type == ScalarType::BFloat16;
-  STD_TORCH_CHECK(
-      input.dim() == 4 && floating, "input: shape ", describe(input),
-      " (expected (N, H, W, groups*D) of float16, bfloat16, float32 or float64)");
-  STD_TORCH_CHECK(
-      s.kernel_h > 0 && s.kernel_w > 0 && s.stride_h > 0 && s.stride_w > 0 && s.dilation_h > 0 && s.dilation_w > 0 &&
-          s.padding_h >= 0 && s.padding_w >= 0,
-      "kernel_size, stride, dilation: expected at least 1; padding: expected at least 0");
-  STD_TORCH_CHECK(
-      s.groups > 0 && input.size(3) % s.groups == 0, "groups: ", s.groups, " (expected a divisor of input's ",
-      input.size(3), " channels)");
+  check(input, offset, mask, s);
   STD_TORCH_CHECK(
       input.size(1) < INT32_MAX && input.size(2) < INT32_MAX, "input: shape ", describe(input),
       " (expected fewer than 2^31 rows and columns)");
@@ -105,18 +52,13 @@ Shape shape_of(const Tensor& input, const Tensor& offset, const Tensor& mask, co
   shape.height = input.size(1);
   shape.width = input.size(2);
   shape.channels = input.size(3);
-  shape.out_h = output_size(shape.height, s.kernel_h, s.stride_h, s.padding_h, s.dilation_h);
-  shape.out_w = output_size(shape.width, s.kernel_w, s.stride_w, s.padding_w, s.dilation_w);
-  STD_TORCH_CHECK(
-      shape.out_h > 0 && shape.out_w > 0, "input: shape ", describe(input),
-      " (smaller than the kernel, even with padding)");
+  shape.out_h = s.out_h(shape.height);
+  shape.out_w = s.out_w(shape.width);
   shape.stride_h = s.stride_h;
   shape.stride_w = s.stride_w;
   shape.groups = s.groups;
-  shape.points = s.kernel_h * s.kernel_w - s.remove_center;
+  shape.points = s.points();
   shape.group_width = shape.channels / s.groups;
-  require("offset", offset, {shape.batch, shape.out_h, shape.out_w, s.groups * shape.points * 2}, type);
-  require("mask", mask, {shape.batch, shape.out_h, shape.out_w, s.groups * shape.points}, type);
   return shape;
 }
 
@@ -124,13 +66,12 @@ Shape shape_of(const Tensor& input, const Tensor& offset, const Tensor& mask, co
 template <class T>
 std::vector<T> grid_of(const Settings& s, bool along_x) {
   const T scale = T(s.offset_scale);
-  const int64_t reach_x = s.dilation_w * (s.kernel_w - 1) / 2, reach_y = s.dilation_h * (s.kernel_h - 1) / 2;
-  const int64_t left_out = s.remove_center ? s.kernel_h * s.kernel_w / 2 : -1;
   std::vector<T> grid;
   for (int64_t group = 0; group < s.groups; ++group)
     for (int64_t point = 0; point < s.kernel_h * s.kernel_w; ++point) {
-      if (point == left_out) continue;
-      const int64_t x = point / s.kernel_h * s.dilation_w - reach_x, y = point % s.kernel_h * s.dilation_h - reach_y;
+      if (point == s.left_out()) continue;
+      const int64_t x = point / s.kernel_h * s.dilation_w - s.reach_w();
+      const int64_t y = point % s.kernel_h * s.dilation_h - s.reach_h();
       grid.push_back(T(along_x ? x : y) * scale);
     }
   return grid;
@@ -146,8 +87,8 @@ struct Prepared {
       : grid_x(grid_of<T>(s, true)), grid_y(grid_of<T>(s, false)), zeros(kMostChannels), call{} {
     call.shape = shape;
     call.offset_scale = T(s.offset_scale);
-    call.middle_w = T(s.dilation_w * (s.kernel_w - 1) / 2 - s.padding_w);
-    call.middle_h = T(s.dilation_h * (s.kernel_h - 1) / 2 - s.padding_h);
+    call.middle_w = T(s.reach_w() - s.padding_w);
+    call.middle_h = T(s.reach_h() - s.padding_h);
     call.grid_x = grid_x.data();
     call.grid_y = grid_y.data();
     call.zeros = zeros.data();
@@ -169,10 +110,6 @@ template <class T>
 Tensor dense(const Tensor& tensor) {
   constexpr ScalarType type = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
   return torch::stable::contiguous(tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type));
-}
-
-Tensor of_type(const Tensor& tensor, ScalarType type) {
-  return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
 }
 
 template <class T>
@@ -278,7 +215,7 @@ std::tuple<Tensor, Tensor, Tensor> dcnv3_backward(
   const Settings s = {kernel_h,   kernel_w,   stride_h, stride_w,     padding_h,    padding_w,
                       dilation_h, dilation_w, groups,   offset_scale, remove_center};
   const Shape shape = shape_of(input, offset, mask, s);
-  require("grad", grad, {shape.batch, shape.out_h, shape.out_w, shape.channels}, input.scalar_type());
+  require("grad", grad, {shape.batch, shape.out_h, shape.out_w, shape.channels}, input);
   return input.scalar_type() == ScalarType::Double ? backward<double>(grad, input, offset, mask, shape, s)
                                                    : backward<float>(grad, input, offset, mask, shape, s);
 }

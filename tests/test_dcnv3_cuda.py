@@ -1,0 +1,157 @@
+"""The CUDA kernels against the PyTorch implementation: on a GPU (``pytest -m gpu``), and emulated without one.
+
+The emulation compiles the kernels' own source for the CPU (tests/emulation). grad_input is summed by atomic
+additions, whose order changes from run to run, so it is compared within rounding of the sums.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ops_dcnv3 import compilation, kernels, reference
+from ops_dcnv3.reference import Geometry
+
+TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-13, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+"""Of the largest magnitude: two roundings to the type, or the order of the sums."""
+NAMES = ("out", "grad_input", "grad_offset", "grad_mask")
+
+
+def case(size, groups=2, width=4, dtype=torch.float32, spread=1.5, seed=0, device="cpu", **changed):
+    """Tensors (input, offset, mask, gradient of the output) and the geometry of one call."""
+    plain = dict(kernel_h=3, kernel_w=3, stride_h=1, stride_w=1, padding_h=1, padding_w=1, dilation_h=1, dilation_w=1)
+    geometry = Geometry(**plain | dict(offset_scale=1.0, remove_center=False) | changed, groups=groups)
+    images, *area = size
+    place = (images, *geometry.output_size(*area))
+    random = torch.Generator(device).manual_seed(seed)
+    shapes = ((*size, groups * width), (*place, groups * geometry.points * 2), (*place, groups * geometry.points))
+    made = [torch.randn(shape, generator=random, device=device) for shape in (*shapes, (*place, groups * width))]
+    made[1] *= spread
+    return [tensor.to(dtype) for tensor in made], geometry
+
+
+def on_gpu(tensors, geometry):
+    """Output and three gradients, by the operators themselves."""
+    *inputs, grad = (tensor.cuda() for tensor in tensors)
+    out = torch.ops.ops_dcnv3.dcnv3(*inputs, *geometry)
+    return out, *torch.ops.ops_dcnv3.dcnv3_backward(grad, *inputs, *geometry)
+
+
+def emulated(library):
+    def run(tensors, geometry):
+        input, offset, mask, grad = (tensor.contiguous() for tensor in tensors)
+        dtype, width = input.dtype, input.shape[3] // geometry.groups
+        sums = torch.promote_types(dtype, torch.float32)
+        results = torch.full_like(grad, 7), torch.zeros_like(input, dtype=sums), torch.full_like(offset, 7)
+        results = *results, torch.full_like(mask, 7)
+        vectors = (16 // dtype.itemsize, 4 if dtype.itemsize == 2 else 1)
+        vector = next((v for v in vectors if width % v == 0), 1)
+        settings = [int(v) for v in geometry[:9]] + [int(geometry.remove_center)]
+        pointers = [tensor.data_ptr() for tensor in (grad, input, offset, mask, *results)]
+        code = [torch.float32, torch.float64, torch.float16, torch.bfloat16].index(dtype)
+        failed = library.emulate(
+            code, vector, (ctypes.c_int64 * 10)(*settings), ctypes.c_double(geometry.offset_scale),
+            (ctypes.c_int64 * 4)(*input.shape), (ctypes.c_void_p * 8)(*pointers),
+        )  # fmt: skip
+        assert not failed
+        return tuple(value.to(dtype) for value in results)
+
+    return run
+
+
+@pytest.fixture(scope="module", params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def kernel(request, tmp_path_factory):
+    """A function from tensors and geometry to output and gradients."""
+    if request.param == "gpu":
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        if "cuda" in kernels.absent:
+            pytest.fail(f"no CUDA kernels: {kernels.absent['cuda']}. Run `python -m ops_dcnv3.build`.")
+        return on_gpu
+    nvcc = shutil.which("nvcc")
+    if not nvcc:
+        pytest.skip("no CUDA headers: nvcc is not installed")
+    told = subprocess.run([nvcc, "-E", "-v", "-x", "cu", "/dev/null"], capture_output=True, text=True).stderr
+    top = Path(next(line.split("=", 1)[1] for line in told.splitlines() if line.startswith("#$ TOP=")))
+    target = tmp_path_factory.mktemp("emulation") / "emulated.so"
+    subprocess.run(
+        [
+            *compilation.compiler(), "-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off",
+            "-isystem", str(top / "include"), f"-I{compilation.SOURCES}",
+            str(Path(__file__).parent / "emulation" / "dcnv3_cuda_emulated.cpp"), "-o", str(target),
+        ],
+        check=True,
+    )  # fmt: skip
+    return emulated(ctypes.CDLL(str(target)))
+
+
+def assert_right(kernel, tensors, geometry):
+    *inputs, grad = tensors
+    expected = reference.forward(*inputs, geometry), *reference.backward(grad, *inputs, geometry)
+    for name, value, right in zip(NAMES, kernel(tensors, geometry), expected, strict=True):
+        assert value.dtype == right.dtype and value.shape == right.shape
+        limit = TOLERANCE[right.dtype] * (right.abs().max().item() if right.numel() else 1)
+        assert_close(value.cpu().double(), right.double(), rtol=0, atol=limit, msg=lambda text, at=name: f"{at}: {text}")
+
+
+SETTINGS = {
+    "plain": dict(),
+    "stride 2": dict(stride_h=2, stride_w=2),
+    "dilation 2": dict(dilation_h=2, dilation_w=2, padding_h=2, padding_w=2, offset_scale=0.5),
+    "5x5": dict(kernel_h=5, kernel_w=5, padding_h=2, padding_w=2),
+    "11x11": dict(kernel_h=11, kernel_w=11, padding_h=5, padding_w=5),
+    "remove_center": dict(remove_center=True, offset_scale=0.9),
+    "not square": dict(kernel_h=3, kernel_w=2, stride_w=3, padding_h=0, dilation_w=2),
+    "one point": dict(kernel_h=1, kernel_w=1, padding_h=0, padding_w=0),
+    "turned about": dict(offset_scale=-1.5),
+    "on pixels": dict(spread=0.0),
+    "a little outside": dict(spread=4.0),
+    "far outside": dict(spread=30.0),
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting(kernel, name, dtype):
+    assert_right(kernel, *case((2, 13, 17), groups=3, width=16, dtype=dtype, **SETTINGS[name]))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 8, 12, 16, 17, 24, 32, 33, 40, 64, 130, 264])
+def test_every_width(kernel, width, dtype):
+    assert_right(kernel, *case((2, 5, 6), width=width, dtype=dtype))
+
+
+@pytest.mark.parametrize("groups", [1, 5, 7, 11, 20, 32])
+def test_every_number_of_groups(kernel, groups):
+    assert_right(kernel, *case((1, 9, 20), groups=groups, width=8))
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 1, 9), (3, 8, 1), (1, 2, 2), (1, 40, 3)])
+def test_every_image_size(kernel, size):
+    assert_right(kernel, *case(size))
+
+
+def test_on_a_pixel_the_derivative_is_the_one_toward_plus(kernel):
+    (input, offset, mask, grad), geometry = case((1, 5, 5), dtype=torch.float64, spread=0.0)
+    exact, moved = (kernel((input, offset + shift, mask, grad), geometry) for shift in (0.0, 1e-9))
+    for a, b in zip(exact, moved, strict=True):
+        assert_close(a, b, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("lost", [1e30, float("inf"), float("-inf"), float("nan")])
+def test_lost_locations_sample_zeros(kernel, lost):
+    (input, offset, mask, grad), geometry = case((1, 4, 4))
+    assert not any(value.any() for value in kernel((input, torch.full_like(offset, lost), mask, grad), geometry))
+
+
+def test_all_but_grad_input_repeats_to_the_last_bit(kernel):
+    tensors, geometry = case((2, 13, 19), groups=4, width=16)
+    first, second = (kernel(tensors, geometry) for _ in range(2))
+    for name, a, b in zip(NAMES, first, second, strict=True):
+        tolerance = 5e-6 * a.abs().max().item() if name == "grad_input" else 0
+        assert_close(a, b, rtol=0, atol=tolerance, msg=lambda text, at=name: f"{at}: {text}")
