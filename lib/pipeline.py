@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from lib import recipes
 from lib.runs import InputError, finished, whole_file
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -48,7 +49,7 @@ def run(
         The run folder.
 
     Raises:
-        InputError: a parameter that no notebook has.
+        InputError: a parameter that no notebook has, or a recipe that is not there.
         NotebookError: a cell failed; later stages were not started.
     """
     names = list(STAGES)
@@ -61,6 +62,8 @@ def run(
     if unknown := set(parameters or ()) - set().union(*known.values()):
         there = ", ".join(sorted(set().union(*known.values()) - {"data", "out", "overwrite"}))
         raise InputError(f"parameter {sorted(unknown)[0]!r} is in none of the notebooks (there are: {there})")
+    if "recipe" in wanted and "train" in chosen:  # not only after an hour of 01_augment
+        recipes.find(wanted["recipe"])
     for number, stage in enumerate(chosen, 1):
         given = {k: v for k, v in wanted.items() if k in known[stage]}
         target = out / "notebooks" / f"{STAGES[stage]}.ipynb"
@@ -107,6 +110,7 @@ def _execute(source: Path, target: Path, parameters: dict) -> None:
                 str(source), str(temporary), parameters, kernel_name="python3", cwd=str(source.parent),
                 progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
                 extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
+                coalesce_streams=True,  # of a progress bar, keep its last state
             )  # fmt: skip
         except PapermillExecutionError as error:
             failure = error

@@ -72,8 +72,10 @@ def train(
         "augmented": read_yaml(augmented / "parameters.yaml"),
     }  # fmt: skip
     # All that can be refused is refused before `overwrite` deletes a former training.
-    if load_from and not Path(load_from).is_file():
-        raise InputError(f"load_from: {load_from} does not exist.")
+    if load_from:
+        from lib.internimage import checkpoints  # here, since it takes mmseg's seconds to import
+
+        checkpoints.read_tensors(load_from)
     dataset.check(augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
     folder = claim(out / "train", parameters, overwrite)
     done = finished(out, "train")

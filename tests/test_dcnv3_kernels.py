@@ -83,6 +83,9 @@ def test_opcheck():
     (x, offset, mask), _ = case(dtype=torch.float64)
     geometry = (3, 3, 1, 1, 1, 1, 1, 1, 3, 1.0, False)
     torch.library.opcheck(torch.ops.ops_dcnv3.dcnv3.default, (x, offset, mask, *geometry))
+    tensors = (torch.randn_like(dcnv3(x, offset, mask, groups=3)), x, offset, mask)
+    tensors = [tensor.detach() for tensor in tensors]
+    torch.library.opcheck(torch.ops.ops_dcnv3.dcnv3_backward.default, (*tensors, *geometry))
 
 
 def test_the_module_compiles_and_exports_whole():

@@ -96,6 +96,8 @@ def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
 def test_unknown_parameters_and_stages_are_refused(sample, tmp_path):
     with pytest.raises(InputError, match="'max_iter' is in none of the notebooks .*max_iters"):
         pipeline.run(sample, tmp_path, parameters={"max_iter": 3})
+    with pytest.raises(InputError, match="recipe: 'nosuch' is neither a file nor one of: demo"):
+        pipeline.run(sample, tmp_path, parameters={"recipe": "nosuch"})
     with pytest.raises(InputError, match="--from infer comes after --to train"):
         pipeline.run(sample, tmp_path, first="infer", last="train")
 
@@ -103,10 +105,10 @@ def test_unknown_parameters_and_stages_are_refused(sample, tmp_path):
 def test_a_failing_cell_is_named(run, tmp_path, sample, capsys):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    given = ["--data", str(sample), "--out", str(out), "--from", "train", "--to", "train", "--recipe", "nosuch"]
+    given = ["--data", str(sample), "--out", str(out), "--from", "train", "--to", "train", "-p", "load_from", "nosuch.pth"]
     assert pipeline.main(given) == 1
     said = capsys.readouterr().err
-    assert "02_train.ipynb, cell 4: recipe: 'nosuch' is neither a file nor one of: demo" in said
+    assert "02_train.ipynb, cell 4: nosuch.pth: no such file" in said
     executed = out / "notebooks" / "02_train.ipynb"
     assert str(executed) in said and nbformat.read(executed, as_version=4).cells
 

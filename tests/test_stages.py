@@ -226,7 +226,7 @@ def test_start_weights_of_another_variant_are_refused(trained, augmented, tmp_pa
 
 def test_a_refused_request_keeps_the_former_training(trained, tmp_path):
     before = tree(trained / "train")
-    with pytest.raises(InputError, match="load_from: .*gone.pth does not exist"):
+    with pytest.raises(InputError, match="gone.pth: no such file"):
         training.train(trained, **QUICK, load_from=tmp_path / "gone.pth", overwrite=True)
     assert tree(trained / "train") == before
 

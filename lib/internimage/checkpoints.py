@@ -78,7 +78,7 @@ def load_weights(module: nn.Module, path: str | Path, *, allow_backbone: bool = 
         InputError: the file cannot be read, holds no weights, or holds those of another network.
     """
     path = Path(path)
-    wanted, found = module.state_dict(), _names_and_tensors(_read(path), path)
+    wanted, found = module.state_dict(), read_tensors(path)
     found = _strip("module.", found) if all(name.startswith("module.") for name in found) else found
     kept: tuple[str, ...] = ()
     dropped: list[str] = []
@@ -103,6 +103,15 @@ def _has(prefix: str, names: Iterable[str]) -> bool:
 def _strip(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries under ``prefix``, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Names and tensors in a checkpoint.
+
+    Raises:
+        InputError: the file cannot be read, or holds no weights.
+    """
+    return _names_and_tensors(_read(Path(path)), Path(path))
 
 
 def _read(path: Path):

@@ -20,8 +20,8 @@ def names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.py"))
 
 
-def load(recipe: str | Path):
-    """The recipe as an ``mmengine.Config``.
+def find(recipe: str | Path) -> Path:
+    """The file of a recipe.
 
     Args:
         recipe: a name from :func:`names`, or the path of a recipe file.
@@ -29,12 +29,17 @@ def load(recipe: str | Path):
     Raises:
         InputError: no such recipe; lists those there are.
     """
-    from mmengine import Config
-
     path = _FOLDER / f"{recipe}.py" if str(recipe) in names() else Path(recipe)
     if path.suffix != ".py" or not path.is_file():
         raise InputError(f"recipe: {str(recipe)!r} is neither a file nor one of: {', '.join(names())}")
-    return Config.fromfile(path)
+    return path
+
+
+def load(recipe: str | Path):
+    """The recipe as an ``mmengine.Config``; see :func:`find`."""
+    from mmengine import Config
+
+    return Config.fromfile(find(recipe))
 
 
 def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = None, batch_size: int | None = None,
