@@ -22,8 +22,9 @@ def run(*command, cwd, **environment):
     """What the command prints."""
     hidden = ("PYTHONPATH", "OPS_DCNV3_REFERENCE")
     environment = {k: v for k, v in os.environ.items() if k not in hidden} | environment
-    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, **streams)
+    assert done.returncode == 0, done.stdout
     return done.stdout
 
 
