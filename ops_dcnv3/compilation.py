@@ -1,9 +1,8 @@
-"""Compiles the kernels beside this file; ``python -m ops_dcnv3.build`` and ``setup.py`` call it.
+"""Compiles the kernels beside this file; ``python -m ops_dcnv3.build`` calls it.
 
 Needs torch and a C++20 compiler (GCC 10, Clang 10 or later; ``CXX`` chooses one), and nvcc besides for the CUDA
 part. Each part becomes a library of its own, so a failure of one leaves the other alone. A library's name holds a
-digest of its sources, which is how a library of other sources is told from the right one. ``setup.py`` loads this
-file by its path: it imports nothing of the package.
+digest of its sources, which is how a library of other sources is told from the right one.
 """
 
 from __future__ import annotations
