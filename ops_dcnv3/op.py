@@ -41,6 +41,9 @@ def dcnv3(
     least. The first derivative exists, a second one does not. Under autocast, all three tensors take autocast's
     dtype; otherwise they must have one and the same.
 
+    The CUDA kernels differ in two ways: input's gradient is summed in an order that changes from run to run, and a
+    sample outside takes the nearest pixel times zero, so that an infinite one there becomes NaN.
+
     Args:
         input: floating ``(N, H, W, G·D)``, channels last; group g owns channels ``g·D`` to ``(g+1)·D``.
         offset: ``(N, Ho, Wo, G·P·2)``, (x, y) pairs in pixels, one for each of the P kernel points. Points run

@@ -418,7 +418,6 @@ __global__ void __launch_bounds__(32) backward_input(
             if (value != A(0) && y >= 0 && y < s.height && x >= 0 && x < s.width)
               atomicAdd(whole + (int64_t(y) * s.width + x) * s.channels, value);
           }
-      __syncwarp();
     }
 }
 
