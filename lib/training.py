@@ -96,13 +96,13 @@ def train(
 
 def best_checkpoint(out: str | Path) -> Path | None:
     """The newest best checkpoint by validation mIoU in ``out/train``; the last one if none was scored."""
-
-    def step(path: Path) -> int:
-        return int(re.search(r"iter_(\d+)", path.name)[1])
-
     folder = Path(out) / "train"
-    found = sorted(folder.glob("best_mIoU_iter_*.pth"), key=step) or sorted(folder.glob("iter_*.pth"), key=step)
+    found = sorted(folder.glob("best_mIoU_iter_*.pth"), key=_step) or sorted(folder.glob("iter_*.pth"), key=_step)
     return found[-1] if found else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(re.search(r"iter_(\d+)", checkpoint.name)[1])
 
 
 def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
@@ -195,7 +195,7 @@ def _work(config: str) -> None:
     """The training process: one of ``WORLD_SIZE``."""
     import torch
     from mmengine import Config
-    from mmengine.runner import Runner, find_latest_checkpoint
+    from mmengine.runner import Runner
 
     from lib.internimage.checkpoints import load_weights
 
@@ -212,9 +212,11 @@ def _work(config: str) -> None:
         if distributed:  # mmengine's own start would ask for a GPU
             torch.distributed.init_process_group("gloo")
             cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
-    cfg.resume = True
+    # By the files themselves: mmengine's own note of the last one comes later, and names a folder that may have moved.
+    last = max(Path(config).parent.glob("iter_*.pth"), key=_step, default=None)
+    cfg.resume, cfg.load_from = last is not None, last and str(last)
     runner = Runner.from_cfg(cfg)
-    if cfg.start_weights and find_latest_checkpoint(cfg.work_dir) is None:
+    if cfg.start_weights and last is None:
         network = getattr(runner.model, "module", runner.model)
         load_weights(network, cfg.start_weights, allow_backbone=True)
     runner.train()

@@ -1,6 +1,7 @@
 import pytest
 from mmengine.registry import init_default_scope
 
+import lib.internimage  # noqa: F401 (registers the backbone)
 from lib import recipes
 from lib.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.runs import InputError
