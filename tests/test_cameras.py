@@ -127,7 +127,11 @@ def test_polynomial_radii_are_pixels():
 
 
 def test_the_axis_lands_on_the_principal_point():
-    for camera in (Pinhole.from_fov((11, 7), 1.0), Fisheye.from_fov((11, 7), 1.0), DoubleSphere.from_fov((11, 7), 3, 1)):
+    for camera in (
+        Pinhole.from_fov((11, 7), 1.0),
+        Fisheye.from_fov((11, 7), 1.0),
+        DoubleSphere.from_fov((11, 7), 3, 1),
+    ):
         assert np.allclose(camera.project([0.0, 0.0, 2.0]), (camera.cx, camera.cy))
         assert np.allclose(camera.unproject([camera.cx, camera.cy]), (0, 0, 1))
         assert np.isnan(camera.project([0.0, 0.0, -1.0])).all()

@@ -7,6 +7,7 @@ in focal lengths. A model of :mod:`lib.fisheye.cameras` is that function, its in
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
@@ -125,14 +126,14 @@ class Camera:
 class Polynomial(Camera):
     """A radius that is a polynomial of the angle, inverted numerically."""
 
-    _CELLS, _STEPS = 1024, 8
+    _CELLS, _STEPS = 1024, 12
 
     @property
     def _coefficients(self) -> np.ndarray:
         """Of theta^0, theta^1 and so on."""
         raise NotImplementedError
 
-    @property
+    @cached_property
     def max_angle(self) -> float:
         slope = polynomial.polyder(self._coefficients)
         # Without the trimming, a last coefficient of 1e-300 makes the search for roots overflow.
@@ -156,5 +157,7 @@ class Polynomial(Camera):
             low, high = np.where(error < 0, theta, low), np.where(error > 0, theta, high)
             with np.errstate(divide="ignore", invalid="ignore"):
                 step = theta - error / polynomial.polyval(theta, slope)
-            theta = np.where((step >= low) & (step <= high), step, (low + high) / 2)
+            before, theta = theta, np.where((step >= low) & (step <= high), step, (low + high) / 2)
+            if not (np.abs(theta - before) > 1e-14).any():
+                break
         return np.where(np.isnan(radius), np.nan, theta)
