@@ -18,13 +18,15 @@ from lib.fisheye.cameras import Camera
 
 THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)
 """Classes that shrink away first; a minified label keeps them where they fill ``THIN_SHARE`` of a pixel."""
-THIN_SHARE = 0.25
+THIN_SHARE = 0.2
+"""Read bilinearly, which smooths: it labels as much as a quarter of the pixel, counted exactly, would."""
 
 _CELL = 16  # pixels between the places where the table is computed exactly
 _EXACT = 0.02  # source pixels; where interpolating between those places errs more, all are computed exactly
 _LEVELS = 6  # of the pyramid: a source shrunk by up to 2 ** 6
 _NOWHERE = np.float32(-9999)  # a source pixel outside of everything
-_KEPT = 4  # ready tables; one for 1920x1080 takes 30 MB
+_SHRINKS = 1.1  # source pixels per target pixel from which a label's thin classes need care
+_KEPT = 2  # ready tables; one for 1920x1080 takes 40 MB
 
 
 def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
@@ -141,12 +143,12 @@ class Warp:
         """
         self._check(label)
         warped = cv2.remap(label, self._nearest, None, cv2.INTER_NEAREST, borderValue=IGNORE)
-        smaller = self._levels > 0
-        if not smaller.any():
+        shrinks = self._full(self._area > _SHRINKS)
+        if not shrinks.any():
             return warped
         shares = cv2.split(self._sample(cv2.merge([cv2.compare(label, c, cv2.CMP_EQ) for c in THIN])))
         most = cv2.max(cv2.max(*shares[:2]), shares[2])
-        takes = smaller & (most >= round(THIN_SHARE * 255))
+        takes = shrinks & (most >= round(THIN_SHARE * 255))
         for share, thin in zip(shares, THIN, strict=True):
             np.copyto(warped, np.uint8(thin), where=takes & (share == most))
         return warped
@@ -157,21 +159,30 @@ class Warp:
             raise ValueError(f"image of {w}x{h} px (expected: {width}x{height}, which the table was made for)")
 
     @cached_property
-    def _levels(self) -> np.ndarray:
-        """How many times to halve the source for each pixel, ``uint8 (H, W)``."""
+    def _area(self) -> np.ndarray:
+        """Source pixels per target pixel, one value per cell of ``_CELL`` pixels; 0 where it is not known."""
         height, width = self.x.shape
         rows, columns = (np.minimum(np.arange(_CELL // 2, n + _CELL // 2, _CELL), n - 2) for n in (height, width))
         corner, right, below = np.ix_(rows, columns), np.ix_(rows, columns + 1), np.ix_(rows + 1, columns)
         (xx, xy), (yx, yy) = ((p[right] - p[corner], p[below] - p[corner]) for p in (self.x, self.y))
         area = np.abs(xx * yy - xy * yx)  # of source per target pixel
-        known = area > 0
-        if not known.any():
-            return np.zeros((height, width), np.uint8)
-        levels = np.zeros(area.shape, np.uint8)
-        levels[known] = np.rint(np.log2(area[known]) / 2).clip(0, _LEVELS)
-        # What the source covers in part takes its neighbours' level.
-        levels = np.where(known, levels, cv2.dilate(levels, np.ones((3, 3), np.uint8)).clip(levels[known].min()))
-        return np.repeat(np.repeat(levels, _CELL, axis=0), _CELL, axis=1)[:height, :width]
+        # A cell that the source covers in part takes its neighbours' value.
+        area = np.nan_to_num(area, nan=0.0)
+        return np.where(area > 0, area, cv2.dilate(area, np.ones((3, 3), np.uint8)))
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """How many times to halve the source for each pixel, ``uint8 (H, W)``."""
+        known = self._area > 0
+        levels = np.floor(np.log2(self._area, where=known, out=np.zeros_like(self._area)) / 2)
+        levels = levels.clip(0, _LEVELS)
+        levels[~known] = levels[known].min(initial=_LEVELS)
+        return self._full(levels.astype(np.uint8))
+
+    def _full(self, cells: np.ndarray) -> np.ndarray:
+        """Every cell's value for each of its pixels, ``(H, W)``."""
+        height, width = self.x.shape
+        return np.repeat(np.repeat(cells, _CELL, axis=0), _CELL, axis=1)[:height, :width]
 
     @cached_property
     def _places(self) -> list[tuple[int, int, int, int, int]]:
@@ -217,10 +228,11 @@ class Warp:
         """Bilinear sampling of ``uint8 (h, w, 3)``, halved as often as each pixel's surroundings shrink."""
         right, bottom = (max(place[i] + place[i + 2] for place in self._places) + 1 for i in (1, 2))
         sheet = np.empty((bottom, right, 3), np.uint8)
-        level = 0
-        for wanted, x, y, width, height in self._places:
-            for level in range(level + 1, wanted + 1):
-                size = tuple(max(1, n >> level) for n in self.size)
+        halved = 0
+        for level, x, y, width, height in self._places:
+            while halved < level:
+                halved += 1
+                size = tuple(max(1, n >> halved) for n in self.size)
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
             sheet[y - 1 : y + height + 1, x - 1 : x + width + 1] = framed
