@@ -30,6 +30,7 @@ _STREET = 0.3  # of the street's usual deviation: what three pixels behind a sha
 _SURE = 8.0  # standard deviations of the covariance from which it is no coincidence
 _BLANK = 3.0  # standard deviation (0-255) within a frame below which it shows nothing
 _SMALLEST = 0.002  # of the image: a static patch below this is a coincidence of the street
+_FLICKER = 0.12  # of the street's usual relative deviation: up to here, it is the exposure that changes
 _QUIET = 0.4  # of the street's usual relative deviation: up to here, it may be reflections on the hood
 _EDGE = 0.08  # of the brightness: change across an edge that stays where it is
 
@@ -174,22 +175,23 @@ def static_mask(covariance: np.ndarray, mean: np.ndarray, plate: np.ndarray) -> 
     Returns:
         All False where everything moves, or nothing.
     """
-    still = covariance[covariance < 0]
-    by_chance = np.square(still).mean() ** 0.5 if still.size else 0.0
+    below = covariance[covariance < 0]  # half of what only noise moves
+    by_chance = np.square(below).mean() ** 0.5 if below.size > 0.02 * covariance.size else 0.0
     moving = covariance > max(_SURE * by_chance, 0.1 * np.percentile(covariance, 90), 0.25)
     if not moving.any():
         return np.zeros(covariance.shape, dtype=bool)
     usual = np.median(covariance[moving])
     deviation = np.sqrt(np.maximum(covariance, 0))
-    static = covariance < max(_SURE * by_chance, _SEEN**2 * usual)
+    relative = deviation / (mean + 10)
+    relative /= np.median(relative[moving])
+    static = (covariance < max(_SURE * by_chance, _SEEN**2 * usual)) | (relative < _FLICKER)
     # Blur carries the street a little across a sharp edge, which lies where the deviation jumps.
     beyond = cv2.dilate(deviation, np.ones((7, 7), np.uint8))
     sharp = (deviation < _JUMP * beyond) & (beyond**2 > _STREET**2 * usual)
     static |= sharp & (cv2.dilate(static.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
     static = _clean(static)
     static &= ~_sky(static, moving, plate)
-    relative = deviation / (mean + 10)
-    quiet = _clean(static | (relative < _QUIET * np.median(relative[moving])))
+    quiet = _clean(static | (relative < _QUIET))
     return _clean(static | _hood(quiet, static, plate))
 
 
