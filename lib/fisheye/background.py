@@ -24,10 +24,10 @@ from lib.runs import InputError
 _PLATE_FRAMES = 32
 _MAX_FRAMES = 256
 _WINDOW = 1 / 18  # of the height: neighbours whose mean a pixel is compared with
-_SEEN = 0.05  # of the street's usual deviation: below, nothing of the street can be made out
+_SEEN = 0.03  # of the street's usual deviation: below, nothing of the street can be made out
 _JUMP = 0.4  # of the deviation three pixels on: below, a pixel lies on the still side of a sharp edge
 _STREET = 0.3  # of the street's usual deviation: what three pixels behind a sharp edge must show
-_SURE = 8.0  # standard deviations of the covariance from which it is no coincidence
+_SURE = 5.0  # standard deviations of the covariance from which it is no coincidence
 _BLANK = 3.0  # standard deviation (0-255) within a frame below which it shows nothing
 _SMALLEST = 0.002  # of the image: a static patch below this is a coincidence of the street
 _FLICKER = 0.12  # of the street's usual relative deviation: up to here, it is the exposure that changes
@@ -100,10 +100,10 @@ def mine(paths: Sequence[str | Path]) -> Background:
     if len(paths) < 2:
         raise InputError(f"background: {len(paths)} target frame(s), at least 2 are needed to see what stays still.")
     chosen = [Path(paths[i]) for i in _spread(len(paths), _MAX_FRAMES)]
-    keep, frames, changes = set(_spread(len(chosen), _PLATE_FRAMES)), [], None
+    keep, frames, changes, size = set(_spread(len(chosen), _PLATE_FRAMES)), [], None, None
     for i, path in enumerate(tqdm(chosen, desc="background", unit="frame", mininterval=1)):
         image = read_image(path)
-        size = image.shape if i == 0 else size
+        size = size or image.shape
         if image.shape != size:
             raise InputError(
                 f"{path}: {image.shape[1]}x{image.shape[0]} px, but {chosen[0]} has {size[1]}x{size[0]}. "
@@ -209,8 +209,8 @@ def _sky(static: np.ndarray, moving: np.ndarray, plate: np.ndarray) -> np.ndarra
     """Parts of ``static`` that only chance kept still, such as an overcast sky.
 
     Where surroundings end, the plate shows an edge; where the sky ends at skylines that move, it shows none. Both
-    kinds of rim grow into the static region until they meet at an edge of the plate. The car's own parts reach the
-    image's lower border, the lens circle is darker than the view; both are spared.
+    kinds of rim grow into the static region until they meet at an edge of the plate. A sky is brighter than the view
+    and in its upper half; whatever else has a faint rim is spared.
     """
     rim, firm = _rim(static, plate)
     if not (rim & ~firm).any():
@@ -220,10 +220,12 @@ def _sky(static: np.ndarray, moving: np.ndarray, plate: np.ndarray) -> np.ndarra
     smooth = cv2.GaussianBlur(plate, (0, 0), 1.5)
     _, parts = cv2.connectedComponents((cv2.watershed(smooth, markers) == 2).astype(np.uint8))
     brightness = cv2.cvtColor(smooth, cv2.COLOR_RGB2GRAY)
-    view, found = np.median(brightness[moving]), np.zeros_like(static)
+    light, height = np.median(brightness[moving]), np.median(np.nonzero(moving)[0])
+    found = np.zeros_like(static)
     for part in set(np.unique(parts)) - {0, *parts[-1]}:
-        if np.median(brightness[parts == part]) > view and (parts == part).mean() > _SMALLEST:
-            found |= parts == part
+        here = parts == part
+        if np.median(brightness[here]) > light and np.median(np.nonzero(here)[0]) < height:
+            found |= here
     return found
 
 
