@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"lib.classes", "lib.runs", "lib.figures"},
     {"lib.dataset"},
-    {"lib.fisheye.cameras"},
+    {"lib.fisheye.radial", "lib.fisheye.cameras"},
     {"lib.fisheye.warp", "lib.fisheye.background", "lib.fisheye.colour"},
     {"lib.sample"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes"},

@@ -3,174 +3,200 @@
 Cameras look along +z with x to the right and y down; pixel centres are at integer coordinates, as in
 OpenCV. A ray or a pixel outside a model's valid domain gives NaN, so results can be chained and tested once
 at the end with ``numpy.isfinite``.
+
+``r`` in a model's formula is the distance from the principal point in focal lengths, ``theta`` the ray's angle to
+the optical axis.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from math import isfinite
+from numbers import Real
+from pathlib import Path
 
 import numpy as np
+import yaml
 
-
-@dataclass(frozen=True)
-class Camera:
-    """What all models share: an image size, a focal length and a principal point, in pixels.
-
-    A model adds ``project`` and ``unproject``:
-
-    - ``project(rays)``: ``float (..., 3)`` directions of any length to ``float64 (..., 2)`` pixels (x, y).
-    - ``unproject(pixels)``: ``float (..., 2)`` pixels to ``float64 (..., 3)`` unit rays.
-    """
-
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-
-    def project(self, rays) -> np.ndarray:
-        raise NotImplementedError
-
-    def unproject(self, pixels) -> np.ndarray:
-        raise NotImplementedError
-
-    def rays(self) -> np.ndarray:
-        """Unit ray of every pixel, ``float64 (height, width, 3)``; NaN where the lens sees nothing."""
-        x, y = np.meshgrid(np.arange(self.width, dtype=np.float64), np.arange(self.height, dtype=np.float64))
-        return self.unproject(np.stack([x, y], axis=-1))
-
-    def scaled(self, size: tuple[int, int]) -> Camera:
-        """The same camera read out at another ``size`` = (width, height)."""
-        sx, sy = size[0] / self.width, size[1] / self.height
-        return replace(
-            self, width=int(size[0]), height=int(size[1]), fx=self.fx * sx, fy=self.fy * sy,
-            cx=(self.cx + 0.5) * sx - 0.5, cy=(self.cy + 0.5) * sy - 0.5,
-        )  # fmt: skip
-
-    def to_dict(self) -> dict:
-        """Plain numbers and lists for a YAML file; :func:`from_dict` reads it back."""
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {"model": type(self).__name__, **values}
-
-    def _normalise(self, pixels) -> np.ndarray:
-        pixels = np.asarray(pixels, dtype=np.float64)
-        return (pixels - (self.cx, self.cy)) / (self.fx, self.fy)
+from lib.fisheye.radial import BEHIND, Camera, Polynomial
+from lib.runs import InputError
 
 
 @dataclass(frozen=True)
 class Pinhole(Camera):
-    """The undistorted perspective camera; sees rays with z > 0."""
+    """The undistorted perspective camera, r = tan(theta); sees rays with z > 0."""
 
-    @classmethod
-    def from_fov(cls, size: tuple[int, int], hfov: float) -> Pinhole:
-        """Square pixels, centred; ``size`` = (width, height), ``hfov`` the horizontal field of view in rad."""
-        width, height = size
-        if not 0 < hfov < np.pi:
-            raise ValueError(f"hfov: {hfov:.3f} rad (a pinhole needs 0 < hfov < pi)")
-        f = width / 2 / float(np.tan(hfov / 2))
-        return cls(width, height, f, f, (width - 1) / 2, (height - 1) / 2)
+    max_angle = float(np.nextafter(np.pi / 2, 0))
 
-    def project(self, rays) -> np.ndarray:
-        rays = np.asarray(rays, dtype=np.float64)
-        z = np.where(rays[..., 2] > 0, rays[..., 2], np.nan)
-        return rays[..., :2] / z[..., None] * (self.fx, self.fy) + (self.cx, self.cy)
+    def radius(self, theta: np.ndarray) -> np.ndarray:
+        return np.tan(theta)
 
-    def unproject(self, pixels) -> np.ndarray:
-        xy = self._normalise(pixels)
-        rays = np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1)
-        return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    def angle(self, radius: np.ndarray) -> np.ndarray:
+        return np.arctan(radius)
 
 
 @dataclass(frozen=True)
-class Fisheye(Camera):
+class ClassicFisheye(Camera):
+    """The four textbook fisheye projections; ``kind`` is one of ``ClassicFisheye.KINDS``.
+
+    Equidistant r = theta, equisolid r = 2 sin(theta / 2), stereographic r = 2 tan(theta / 2), orthographic
+    r = sin(theta). Source: Miyamoto, "Fish eye lens", JOSA 1964.
+    """
+
+    kind: str
+
+    KINDS = ("equidistant", "equisolid", "stereographic", "orthographic")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.kind not in self.KINDS:
+            raise ValueError(f"camera ClassicFisheye: kind is {self.kind!r} (known: {', '.join(self.KINDS)})")
+
+    @property
+    def max_angle(self) -> float:
+        return np.pi / 2 if self.kind == "orthographic" else BEHIND
+
+    def radius(self, theta: np.ndarray) -> np.ndarray:
+        if self.kind == "equidistant":
+            return theta
+        if self.kind == "orthographic":
+            return np.sin(theta)
+        return 2 * (np.sin if self.kind == "equisolid" else np.tan)(theta / 2)
+
+    def angle(self, radius: np.ndarray) -> np.ndarray:
+        if self.kind == "equidistant":
+            return radius
+        if self.kind == "stereographic":
+            return 2 * np.arctan(radius / 2)
+        factor = 2 if self.kind == "equisolid" else 1
+        return factor * np.arcsin(np.minimum(radius / factor, 1))  # a rounding error above 1 is still the rim
+
+
+def _numbers(camera: Camera, field: str) -> None:
+    """Turn a field of four numbers into a tuple of floats, or say what is wrong with it."""
+    try:
+        values = tuple(float(v) for v in getattr(camera, field))
+    except (TypeError, ValueError):
+        values = ()
+    if len(values) != 4 or not all(map(isfinite, values)):
+        found = getattr(camera, field)
+        raise ValueError(f"camera {type(camera).__name__}: {field} is {found!r} (expected: four numbers)")
+    object.__setattr__(camera, field, values)
+
+
+@dataclass(frozen=True)
+class Fisheye(Polynomial):
     """Kannala-Brandt fisheye with OpenCV's four coefficients.
 
-    The angle ``theta`` to the optical axis lands at radius
-    ``theta * (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8)`` focal lengths from the principal
-    point. With all coefficients zero it is the equidistant lens. Valid up to ``max_angle``, where the radius
-    stops growing (at most pi). Source: Kannala & Brandt, "A generic camera model and calibration method",
-    PAMI 2006; OpenCV ``cv2.fisheye``.
+    r = theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8). With all coefficients zero it is the
+    equidistant lens. Source: Kannala & Brandt, "A generic camera model and calibration method", PAMI 2006;
+    OpenCV ``cv2.fisheye``.
     """
 
     k: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
-    _NEWTON_STEPS: ClassVar[int] = 12
+    def __post_init__(self):
+        super().__post_init__()
+        _numbers(self, "k")
 
-    @classmethod
-    def from_fov(cls, size: tuple[int, int], hfov: float, k=(0.0, 0.0, 0.0, 0.0)) -> Fisheye:
-        """Square pixels, centred; ``hfov`` (rad) is what the image width covers."""
-        width, height = size
-        unit = cls(width, height, 1.0, 1.0, (width - 1) / 2, (height - 1) / 2, tuple(float(v) for v in k))
-        if not 0 < hfov / 2 <= unit.max_angle:
-            raise ValueError(f"hfov: {hfov:.3f} rad (this lens reaches {2 * unit.max_angle:.3f} rad)")
-        f = width / 2 / float(unit.radius(np.float64(hfov / 2)))
-        return replace(unit, fx=f, fy=f)
+    @property
+    def _coefficients(self) -> np.ndarray:
+        coefficients = np.zeros(10)
+        coefficients[1], coefficients[3::2] = 1.0, self.k
+        return coefficients
+
+
+@dataclass(frozen=True)
+class RadialPolynomial(Polynomial):
+    """r = a1 theta + a2 theta^2 + a3 theta^3 + a4 theta^4, in pixels where ``fx`` is 1 and ``fy`` the aspect ratio.
+
+    The form in which the WoodScape data set gives its lenses; its principal point counts from the image's
+    middle, so that ``cx`` = width / 2 - 0.5 + its offset. Source: Yogamani et al., "WoodScape: a multi-task,
+    multi-camera fisheye dataset for autonomous driving", ICCV 2019.
+    """
+
+    a: tuple[float, float, float, float]
+
+    def __post_init__(self):
+        super().__post_init__()
+        _numbers(self, "a")
+        if self.a[0] <= 0:
+            raise ValueError(f"camera RadialPolynomial: a1 is {self.a[0]} (expected: above 0)")
+
+    @property
+    def _coefficients(self) -> np.ndarray:
+        return np.array([0.0, *self.a])
+
+
+@dataclass(frozen=True)
+class DoubleSphere(Camera):
+    """Two unit spheres, ``xi`` apart, then a pinhole shifted by alpha / (1 - alpha); for more than 180 degrees too.
+
+    With ``alpha`` 0 it is the unified omnidirectional model of Mei & Rives (OpenCV's ``cv2.omnidir`` without
+    distortion); with ``xi`` 0 as well, the pinhole. Source: Usenko, Demmel & Cremers, "The double sphere camera
+    model", 3DV 2018.
+    """
+
+    xi: float
+    alpha: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.xi, Real) or not -1 < self.xi < np.inf:
+            raise ValueError(f"camera DoubleSphere: xi is {self.xi!r} (expected: a number above -1)")
+        if not isinstance(self.alpha, Real) or not 0 <= self.alpha < 1:
+            raise ValueError(f"camera DoubleSphere: alpha is {self.alpha!r} (expected: a number from 0 to below 1)")
 
     @property
     def max_angle(self) -> float:
-        """Largest angle to the axis (rad) up to which the radius grows with the angle."""
-        k1, k2, k3, k4 = (k if abs(k) > 1e-12 else 0.0 for k in self.k)  # else the roots overflow
-        roots = np.roots([9 * k4, 7 * k3, 5 * k2, 3 * k1, 1.0])  # d radius / d theta, in theta^2
-        turning = [np.sqrt(r.real) for r in roots if abs(r.imag) < 1e-9 and r.real > 0]
-        return float(min([np.pi, *turning]))
+        # Seen from the second sphere's centre: the image runs to infinity, or starts to fold.
+        second = np.arccos(-min(self.alpha, 1 - self.alpha) / max(self.alpha, 1 - self.alpha))
+        if self.xi > 1:  # the first sphere, seen from outside, turns its back
+            second = min(second, np.arcsin(1 / self.xi))
+        return float(np.nextafter(second + np.arcsin(np.clip(self.xi * np.sin(second), -1, 1)), 0))
 
     def radius(self, theta: np.ndarray) -> np.ndarray:
-        """Distance from the principal point, in focal lengths, of a ray at angle ``theta`` (rad)."""
-        k1, k2, k3, k4 = self.k
-        t2 = theta * theta
-        return theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
+        across, along = np.sin(theta), self.xi + np.cos(theta)
+        with np.errstate(divide="ignore"):  # at its end the image may run to infinity
+            return across / (self.alpha * np.hypot(across, along) + (1 - self.alpha) * along)
 
     def angle(self, radius: np.ndarray) -> np.ndarray:
-        """Inverse of :meth:`radius` by Newton's method kept inside the valid domain; NaN beyond it."""
-        k1, k2, k3, k4 = self.k
-        limit = self.max_angle
-        theta = np.minimum(radius, limit)
-        low, high = np.zeros_like(theta), np.full_like(theta, limit)
-        for _ in range(self._NEWTON_STEPS):
-            t2 = theta * theta
-            slope = 1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4)))
-            error = self.radius(theta) - radius
-            low, high = np.where(error < 0, theta, low), np.where(error > 0, theta, high)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = theta - error / slope
-            inside = (step >= low) & (step <= high)
-            theta = np.where(inside, step, (low + high) / 2)
-        reach = float(self.radius(np.float64(limit)))
-        return np.where(radius <= reach * (1 + 1e-12), theta, np.nan)
+        square, alpha = radius * radius, self.alpha
+        root = np.sqrt(np.maximum(1 - (2 * alpha - 1) * square, 0))
+        second = np.arctan2(radius * (alpha * root + 1 - alpha), 1 - alpha * alpha * square)
+        return second + np.arcsin(np.clip(self.xi * np.sin(second), -1, 1))  # the law of sines
 
-    def project(self, rays) -> np.ndarray:
-        rays = np.asarray(rays, dtype=np.float64)
-        across = np.hypot(rays[..., 0], rays[..., 1])
-        theta = np.arctan2(across, rays[..., 2])
-        theta = np.where(theta <= self.max_angle, theta, np.nan)
-        scale = np.where(across > 1e-12, self.radius(theta) / np.maximum(across, 1e-12), 1.0)
-        scale = np.where(np.isnan(theta), np.nan, scale)
-        return rays[..., :2] * scale[..., None] * (self.fx, self.fy) + (self.cx, self.cy)
 
-    def unproject(self, pixels) -> np.ndarray:
-        xy = self._normalise(pixels)
-        radius = np.hypot(xy[..., 0], xy[..., 1])
-        theta = self.angle(radius)
-        across = np.where(radius > 1e-12, np.sin(theta) / np.maximum(radius, 1e-12), 1.0)
-        across = np.where(np.isnan(theta), np.nan, across)
-        return np.concatenate([xy * across[..., None], np.cos(theta)[..., None]], axis=-1)
+MODELS = {m.__name__: m for m in (Pinhole, Fisheye, ClassicFisheye, RadialPolynomial, DoubleSphere)}
 
 
 def from_dict(values: dict) -> Camera:
     """The camera that :meth:`Camera.to_dict` described.
 
     Raises:
-        ValueError: unknown model name, or fields missing or too many; names what was found.
+        ValueError: unknown model name, or fields missing, too many or out of range; names what was found.
     """
-    models = {model.__name__: model for model in (Pinhole, Fisheye)}
     values = dict(values)
     name = values.pop("model", None)
-    if name not in models:
-        raise ValueError(f"camera model: {name!r} (known: {', '.join(models)})")
-    model = models[name]
-    wanted = [f.name for f in fields(model)]
+    if name not in MODELS:
+        raise ValueError(f"camera model: {name!r} (known: {', '.join(MODELS)})")
+    wanted = [f.name for f in fields(MODELS[name])]
     if sorted(values) != sorted(wanted):
         raise ValueError(f"camera {name}: fields {sorted(values)} (expected: {sorted(wanted)})")
-    return model(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return MODELS[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def from_yaml(path: str | Path) -> Camera:
+    """The camera in a file that :meth:`Camera.to_yaml` or a person wrote.
+
+    Raises:
+        InputError: no such file, or no camera in it; names the file and what was found.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return from_dict(values)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found (expected: a YAML file with one camera)") from None
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        found = " ".join(str(error).split())  # YAML's own messages run over several lines
+        raise InputError(f"{path}: {found} (expected: the fields of one camera)") from None

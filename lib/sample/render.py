@@ -44,10 +44,11 @@ def render(
     size = (camera.width, camera.height)
     centres, across, down, seen = _lens(camera)
     if surroundings is not None:
-        seen = seen & ~surroundings.mask(size)
+        seen = seen & ~surroundings.hidden(size)
     image, label = _cast(street(scene_seed), size, (centres, across, down), seen)
     if surroundings is not None:
         image = surroundings.frame(image)
+        label[surroundings.mask(size)] = BACKGROUND
     noise = np.random.default_rng([*np.atleast_1d(scene_seed), 1])
     return (sensor or Sensor()).develop(image, noise), label
 

@@ -15,6 +15,9 @@ import numpy as np
 from lib.fisheye.cameras import Camera, Fisheye, Pinhole
 from lib.sample.textures import noise
 
+SEEN = 0.05
+"""Share of a scene's light below which nobody could label it: its contrast is smaller than the sensor's noise."""
+
 
 @dataclass(frozen=True)
 class Sensor:
@@ -68,7 +71,16 @@ class Surroundings:
     colour: tuple[float, float, float] = (0.42, 0.44, 0.5)
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """``bool (height, width)``, True in the surroundings; ``size`` = (width, height)."""
+        """``bool (height, width)``, True in the surroundings; ``size`` = (width, height).
+
+        The lens circle begins where less than ``SEEN`` of the scene's light gets through: its fading ends so slowly
+        that the street is lost to every eye well before the last of it.
+        """
+        radius, above_edge, _ = self._places(size)
+        return (self._fade(radius) < SEEN) | (above_edge < 0)
+
+    def hidden(self, size: tuple[int, int]) -> np.ndarray:
+        """``bool (height, width)``: where none of the scene's light gets through; the mask without its last fading."""
         radius, above_edge, _ = self._places(size)
         return (radius > self.circle) | (above_edge < 0)
 
@@ -79,10 +91,13 @@ class Surroundings:
         shine = 0.55 + 0.6 * np.exp(-((depth - 0.3) ** 2) / 0.03) * (0.6 + 0.4 * np.cos(5 * across + 1))
         shine += 0.25 * (noise(across, depth * 0.1, 1.0) - 0.5) + 0.35 * np.exp(-depth * 40)
         paint = shine[..., None] * np.array(self.colour, dtype=np.float32)
-        fade = np.clip((self.circle - radius) / self.soft, 0, 1)[..., None]
-        fade = fade * fade * (3 - 2 * fade) * (1 - 0.35 * (radius / self.circle) ** 4)[..., None]
+        fade = (self._fade(radius) * (1 - 0.35 * (radius / self.circle) ** 4))[..., None]
         scene = np.where((above_edge < 0)[..., None], paint, image)
         return (scene * fade + (1 - fade) * np.float32(0.03)).astype(np.float32)
+
+    def _fade(self, radius: np.ndarray) -> np.ndarray:
+        fade = np.clip((self.circle - radius) / self.soft, 0, 1)
+        return fade * fade * (3 - 2 * fade)
 
     def _places(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(distance from the circle's centre, height above the hood's edge, place across), ``float32 (H, W)``."""
@@ -94,6 +109,8 @@ class Surroundings:
         return np.hypot(x - self.centre[0], y - self.centre[1]), above_edge, x
 
 
+_COEFFICIENTS = (-0.04, 0.006, -0.0015, 0.0001)
+
 SOURCE_SENSOR = Sensor(noise=1.5)
 TARGET_SENSOR = Sensor(gain=(1.04, 0.97, 0.84), gamma=1.25, contrast=0.84, blur=0.6, noise=4.0)
 
@@ -103,8 +120,17 @@ def source_camera(size: tuple[int, int]) -> Camera:
     return Pinhole.from_fov(size, float(np.radians(68)))
 
 
-def target_camera(size: tuple[int, int]) -> Camera:
-    """The fisheye of the target and test images: about 160 degrees across its lens circle."""
-    lens = Fisheye.from_fov(size, np.radians(192), (-0.04, 0.006, -0.0015, 0.0001))
-    right, down = Surroundings().centre
+def target_camera(
+    size: tuple[int, int], surroundings: Surroundings | None = None, across: float = 192.0, k=_COEFFICIENTS
+) -> Camera:
+    """The fisheye of the target and test images: about 160 degrees across its lens circle.
+
+    Args:
+        size: (width, height) in pixels.
+        surroundings: whose lens circle the camera is centred in; None for the sample's own.
+        across: degrees that the image's width would cover without the circle.
+        k: coefficients of :class:`lib.fisheye.cameras.Fisheye`.
+    """
+    lens = Fisheye.from_fov(size, np.radians(across), k)
+    right, down = (surroundings or Surroundings()).centre
     return replace(lens, cx=lens.cx + right * size[1], cy=lens.cy + down * size[1])
