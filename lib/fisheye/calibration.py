@@ -1,0 +1,292 @@
+"""The target's lens, from its own frames and no labels: centre, focal length and distortion.
+
+Three kinds of evidence are weighed in one fit. The image circle, where the lens shows its rim, gives the centre and
+a first idea of the focal length. Edges must become straight (:mod:`lib.fisheye.plumbline`), and those that follow
+the street must meet at right angles. What is known of lenses in general holds where the frames say little: with
+nothing to go by the answer is that ordinary wide lens, and the confidence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.dataset import in_threads, read_image
+from lib.fisheye import edges, plumbline, warp
+from lib.fisheye.background import Background
+from lib.fisheye.cameras import Fisheye, Pinhole
+from lib.runs import InputError
+
+_FRAMES = 100
+_WIDTH = 960  # larger frames are shrunk: edges are blurred over more than a pixel anyway
+_SHORTEST = 0.042  # of the width: what an edge must measure to show a bend
+_MOST = 150  # edges per frame
+_SHOWN = 3
+
+_RIM = 1.35  # rad: the angle at which the rim of an image circle is expected
+_SIDE = 1.05  # rad: the angle at which, without a circle, the middle of the image's sides is expected
+_K_DEVIATION = (0.06, 0.015, 0.004, 0.001)  # real lenses from orthographic to stereographic lie within two or three
+_STARTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # log focal length, from the expected one
+_HONEST = 3.0
+"""Errors on rendered streets are about this many times what the fit believes: edges are not as straight as it takes
+them to be."""
+_THIN = 0.3  # confidence below which the expected lens is the safer answer
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame to look at, and its edges as :class:`lib.fisheye.plumbline.Fit` describes them."""
+
+    path: Path
+    points: np.ndarray
+    kind: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A camera and how far to trust it.
+
+    Attributes:
+        camera: Kannala-Brandt fisheye at the frames' size.
+        error: expected distance (pixels of the frames; root mean square over what the camera sees) between where
+            this camera and the true one see a ray.
+        confidence: 1 - ``error`` / (the same of a lens guessed without looking at edges). 0: the frames said
+            nothing and the camera is the guess; 1: they left no doubt.
+        report: what evidence there was, in sentences.
+        shown: frames for :meth:`figure`.
+    """
+
+    camera: Fisheye
+    error: float
+    confidence: float
+    report: str
+    shown: tuple[Shown, ...]
+
+    def figure(self):
+        """Frames beside their undistorted version, edges in the colour of the direction they were taken to follow:
+        down red, along the street green, across it blue, any other yellow; bends without a say grey.
+
+        Returns:
+            a matplotlib figure.
+        """
+        import matplotlib.pyplot as plt
+
+        flat = _flat(self.camera)
+        table = warp.remap_table(flat, self.camera)
+        rows = max(len(self.shown), 1)
+        figure, axes = plt.subplots(rows, 2, figsize=(14, 4 * rows), squeeze=False, layout="constrained")
+        axes[0, 0].set_title("frame")
+        axes[0, 1].set_title(f"undistorted (confidence {self.confidence:.2f})")
+        for (left, right), shown in zip(axes, self.shown, strict=False):
+            image = read_image(shown.path)
+            left.imshow(image)
+            right.imshow(warp.warp_image(image, table))
+            there = flat.project(self.camera.unproject(shown.points))
+            for bent, straight, kind, weight in zip(shown.points, there, shown.kind, shown.weight, strict=True):
+                colour = "rgby"[kind].replace("y", "yellow") if weight > 0.25 else "grey"
+                left.plot(*bent.T, color=colour, linewidth=0.8)
+                if np.isfinite(straight).all():
+                    right.plot(*straight[[0, -1]].T, color=colour, linewidth=0.8)
+            right.set(xlim=(-0.5, flat.width - 0.5), ylim=(flat.height - 0.5, -0.5))
+        for axis in axes.flat:
+            axis.set_axis_off()
+        return figure
+
+
+def _flat(camera: Fisheye) -> Pinhole:
+    """A pinhole camera of the same size that shows the middle of the view, at most 110 degrees of it."""
+    side = camera.unproject([[0.0, camera.cy], [camera.width - 1.0, camera.cy]])
+    angles = np.arctan2(np.hypot(side[:, 0], side[:, 1]), side[:, 2])
+    half = float(np.clip(np.nanmin(angles) if np.isfinite(angles).any() else 9, 0.2, np.radians(55)))
+    return Pinhole.from_fov((camera.width, camera.height), 2 * half)
+
+
+@dataclass(frozen=True)
+class Circle:
+    """The lens's image circle, in pixels."""
+
+    x: float
+    y: float
+    radius: float
+
+
+def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
+    """Find the lens that took the frames.
+
+    Looks at up to 100 frames, evenly spread; nothing is left to chance, the same frames give the same camera.
+
+    Args:
+        paths: image files of one camera at one size.
+        background: its static surroundings, where no edges are looked for.
+
+    Raises:
+        InputError: no frames, unreadable ones, or frames of another size than the background.
+    """
+    if not len(paths):
+        raise InputError("calibration: no target frames, at least 1 is needed.")
+    chosen = [Path(paths[i]) for i in np.unique(np.linspace(0, len(paths) - 1, _FRAMES).round().astype(int))]
+    height, width = background.mask.shape
+    size = (min(width, _WIDTH), round(height * min(width, _WIDTH) / width))
+    view = _view(background.mask, size)
+    found = in_threads(lambda path: _edges(path, (width, height), size, view), chosen, "calibration")
+    circle = find_circle(background, size)
+    expected = prior(size, circle)
+    lines = plumbline.Edges(np.concatenate(found), np.repeat(np.arange(len(found)), [len(one) for one in found]))
+    guess = _camera(expected.mean, size)
+    doubt = _doubt(expected.mean, np.diag(expected.deviation**2), view)
+    report = [f"{len(chosen)} frame(s), {len(lines.points)} long smooth edges.", _about(circle, width / size[0])]
+    best = _best(lines, expected, view)
+    error = doubt if best is None else min(doubt, _HONEST * _doubt(best.lens, best.covariance, view))
+    confidence = 1 - error / doubt
+    if best is None or confidence < _THIN:
+        report.append("Too little to fit a lens to: the camera is a guess, an ordinary wide lens.")
+        camera, error, confidence, best = guess, doubt, 0.0, None
+    else:
+        camera = _camera(best.lens, size)
+        report.append(_evidence(best))
+    report.append(f"Expected error {error * width / size[0]:.1f} px; confidence {confidence:.2f}.")
+    return Calibration(
+        camera.scaled((width, height)), float(error * width / size[0]), float(confidence), " ".join(report),
+        _to_show(chosen, lines, best, width / size[0]),
+    )  # fmt: skip
+
+
+def _edges(path: Path, frame_size: tuple[int, int], size: tuple[int, int], view: np.ndarray) -> np.ndarray:
+    image = read_image(path)
+    if image.shape[1::-1] != frame_size:
+        found, wanted = ("x".join(map(str, s)) for s in (image.shape[1::-1], frame_size))
+        raise InputError(f"{path}: {found} px, but the background is {wanted}. The frames must be of one camera.")
+    if size != frame_size:
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return edges.find(image, view, _SHORTEST * size[0], _MOST)
+
+
+def _view(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``bool (H, W)``: where edges belong to the street; the rim of the surroundings does not."""
+    mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    rim = round(size[0] / 60)
+    return cv2.dilate(mask, np.ones((2 * rim + 1,) * 2, np.uint8)) == 0
+
+
+def find_circle(background: Background, size: tuple[int, int]) -> Circle | None:
+    """The image circle in pixels of an image of ``size``; None where the frame shows none.
+
+    It runs along the edge of the surroundings, holds all of the view and leaves only surroundings outside. Found
+    from triples of points (RANSAC; Fischler & Bolles 1981), drawn the same way every time.
+    """
+    width, height = size
+    mask = cv2.resize(background.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    outlines, _ = cv2.findContours(1 - mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not mask.any() or not outlines:
+        return None
+    edge = max(outlines, key=len)[:, 0].astype(float)
+    edge = edge[((edge > 1) & (edge < (width - 2, height - 2))).all(axis=1)]
+    y, x = np.nonzero(mask[::4, ::4] == 0)
+    seen = np.stack([x, y], axis=-1) * 4.0
+    rng, near, best = np.random.default_rng(0), 0.006 * width, (0, None)
+    for _ in range(400 if len(edge) > 50 else 0):
+        circle = _through(edge[rng.choice(len(edge), 3, replace=False)])
+        if not 0.3 * height < circle.radius < width:
+            continue
+        off = np.hypot(*(edge - (circle.x, circle.y)).T) - circle.radius
+        on = np.abs(off) < near
+        holds = (np.hypot(*(seen - (circle.x, circle.y)).T) < circle.radius + 2 * near).mean()
+        if holds > 0.995 and on.sum() > best[0]:
+            best = on.sum(), on
+    if best[1] is None or best[0] < 0.5 * height:
+        return None
+    return _through(edge[best[1]])
+
+
+def _through(points: np.ndarray) -> Circle:
+    """The circle that fits ``(N, 2)`` points: x^2 + y^2 = 2 a x + 2 b y + c, in least squares (Kasa 1976)."""
+    origin = points.mean(axis=0)
+    at = points - origin
+    a, b, c = np.linalg.lstsq(np.column_stack([2 * at, np.ones(len(at))]), (at**2).sum(axis=1), rcond=None)[0]
+    return Circle(origin[0] + a, origin[1] + b, float(np.sqrt(max(c + a * a + b * b, 0))))
+
+
+def prior(size: tuple[int, int], circle: Circle | None) -> plumbline.Prior:
+    """What is expected of a lens before any edge is looked at, for images of ``size`` = (width, height)."""
+    width, height = size
+    if circle is None:
+        centre, focal, off, unsure = ((width - 1) / 2, (height - 1) / 2), width / 2 / _SIDE, 0.03 * width, 0.35
+    else:
+        centre, focal, off, unsure = (circle.x, circle.y), circle.radius / _RIM, 0.015 * width, 0.2
+    return plumbline.Prior(
+        np.array([*centre, np.log(focal), 0, 0, 0, 0]), np.array([off, off, unsure, *_K_DEVIATION])
+    )  # fmt: skip
+
+
+def _best(lines: plumbline.Edges, expected: plumbline.Prior, view: np.ndarray) -> plumbline.Fit | None:
+    """The best fit from several focal lengths; None where no edges are, or no lens suits them."""
+    if len(lines.points) < 10:
+        return None
+    used, frame = np.unique(lines.frame, return_inverse=True)
+    lines = replace(lines, frame=frame)
+    tries = [plumbline.fit(lines, expected.mean + step * np.eye(7)[2], expected) for step in _STARTS]
+    fits = [one for one in tries if np.isfinite(one.cost) and _sees(one.lens, view)]
+    if not fits:
+        return None
+    return min(fits, key=lambda one: one.cost)
+
+
+def _sees(lens: np.ndarray, view: np.ndarray) -> bool:
+    """Whether every visible pixel is within the lens's reach."""
+    y, x = np.nonzero(view[::16, ::16])
+    return bool(np.isfinite(_camera(lens, view.shape[::-1]).unproject(np.stack([x, y], axis=-1) * 16.0)).all())
+
+
+def _camera(lens: np.ndarray, size: tuple[int, int]) -> Fisheye:
+    cx, cy, log_focal, *k = map(float, lens)
+    focal = float(np.exp(log_focal))
+    return Fisheye(int(size[0]), int(size[1]), focal, focal, cx, cy, tuple(k))
+
+
+def _doubt(lens: np.ndarray, covariance: np.ndarray, view: np.ndarray) -> float:
+    """Root mean square distance (pixels) over the view between where the lens sees a ray and where it may be."""
+    y, x = np.nonzero(view[::16, ::16])
+    if not len(x):
+        return float("inf")
+    size, pixels = view.shape[::-1], np.stack([x, y], axis=-1) * 16.0
+    rays = plumbline.rays(lens, pixels)
+    nudge = 1e-4
+    moved = [(_camera(lens + nudge * one, size).project(rays) - pixels) / nudge for one in np.eye(7)]
+    spread = np.einsum("ipc,jpc,ij->p", moved, moved, covariance)
+    return float(np.sqrt(np.nanmean(spread)))
+
+
+def _about(circle: Circle | None, scale: float) -> str:
+    if circle is None:
+        return "No image circle in view: the lens is expected centred."
+    x, y = ((v + 0.5) * scale - 0.5 for v in (circle.x, circle.y))
+    return f"Image circle of radius {circle.radius * scale:.0f} px around ({x:.0f}, {y:.0f})."
+
+
+def _evidence(best: plumbline.Fit) -> str:
+    held = best.weight > 0.25
+    down, along, across, other = np.bincount(best.kind[held], minlength=4)
+    off = np.median(best.deviation[held]) if held.any() else np.nan
+    return (
+        f"{held.sum()} edges straightened to {off:.2f} px (median): {down} upright, {along} along the street, "
+        f"{across} across it, {other} of any direction; {(~held).sum()} set aside as bent."
+    )
+
+
+def _to_show(paths: list[Path], lines: plumbline.Edges, best: plumbline.Fit | None, scale: float) -> tuple[Shown, ...]:
+    """The frames with most edges among the first, middle and last third."""
+    counts = np.bincount(lines.frame, minlength=len(paths))
+    kind = np.full(len(lines.points), 3) if best is None else best.kind
+    weight = np.zeros(len(lines.points)) if best is None else best.weight
+    shown = []
+    for part in np.array_split(np.arange(len(paths)), min(_SHOWN, len(paths))):
+        index = part[counts[part].argmax()]
+        own = lines.frame == index
+        points = (lines.points[own] + 0.5) * scale - 0.5
+        shown.append(Shown(paths[index], points, kind[own], weight[own]))
+    return tuple(shown)
