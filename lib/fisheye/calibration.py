@@ -137,7 +137,6 @@ def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
     circle = find_circle(background, size)
     expected = prior(size, circle)
     lines = plumbline.Edges(np.concatenate(found), np.repeat(np.arange(len(found)), [len(one) for one in found]))
-    guess = _camera(expected.mean, size)
     doubt = _doubt(expected.mean, np.diag(expected.deviation**2), view)
     report = [f"{len(chosen)} frame(s), {len(lines.points)} long smooth edges.", _about(circle, width / size[0])]
     best = _best(lines, expected, view)
@@ -145,7 +144,7 @@ def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
     confidence = 1 - error / doubt
     if best is None or confidence < _THIN:
         report.append("Too little to fit a lens to: the camera is a guess, an ordinary wide lens.")
-        camera, error, confidence, best = guess, doubt, 0.0, None
+        camera, error, confidence, best = _camera(expected.mean, size), doubt, 0.0, None
     else:
         camera = _camera(best.lens, size)
         report.append(_evidence(best))
@@ -154,6 +153,12 @@ def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
         camera.scaled((width, height)), float(error * width / size[0]), float(confidence), " ".join(report),
         _to_show(chosen, lines, best, width / size[0]),
     )  # fmt: skip
+
+
+def guess(background: Background) -> Fisheye:
+    """The camera that is expected before any edge is looked at, at the background's size."""
+    height, width = background.mask.shape
+    return _camera(prior((width, height), find_circle(background, (width, height))).mean, (width, height))
 
 
 def _edges(path: Path, frame_size: tuple[int, int], size: tuple[int, int], view: np.ndarray) -> np.ndarray:
@@ -229,11 +234,11 @@ def _best(lines: plumbline.Edges, expected: plumbline.Prior, view: np.ndarray) -
         return None
     used, frame = np.unique(lines.frame, return_inverse=True)
     lines = replace(lines, frame=frame)
-    tries = [plumbline.fit(lines, expected.mean + step * np.eye(7)[2], expected) for step in _STARTS]
-    fits = [one for one in tries if np.isfinite(one.cost) and _sees(one.lens, view)]
-    if not fits:
-        return None
-    return min(fits, key=lambda one: one.cost)
+    fits = [plumbline.fit(lines, expected.mean + step * np.eye(7)[2], expected) for step in _STARTS]
+    # With a good lens, the streets' directions are guessed better than they were at the first start.
+    fits.append(plumbline.fit(lines, min(fits, key=lambda one: one.cost).lens, expected))
+    fits = [one for one in fits if np.isfinite(one.cost) and _sees(one.lens, view)]
+    return min(fits, key=lambda one: one.cost, default=None)
 
 
 def _sees(lens: np.ndarray, view: np.ndarray) -> bool:

@@ -143,20 +143,25 @@ def _linearised(edges: Edges, lens, directions, prior: Prior, scale: float) -> _
     seen = rays(lens, edges.points)
     planes = _planes(seen, directions[edges.frame], np.exp(lens[2]), scale)
     normal = planes.normal[:, None]
-    slopes = [((rays(lens, edges.points + d) - seen) * normal).sum(-1) / 1e-2 for d in ((1e-2, 0), (0, 1e-2))]
-    to_pixels = 1 / np.maximum(np.hypot(*slopes), 1e-6)  # Sampson's distance
-    by_lens = np.stack([((rays(lens + d, edges.points) - seen) * normal).sum(-1) / d.sum() for d in _NUDGES], axis=-1)
-    along = (seen * planes.direction[:, None]).sum(-1)
+    off = (seen * normal).sum(-1)
+    slopes = np.stack([((rays(lens, edges.points + d) - seen) * normal).sum(-1) for d in _PIXEL], axis=-1) / _PIXEL[0, 0]
+    to_pixels = 1 / np.maximum(np.linalg.norm(slopes, axis=-1), 1e-6)  # Sampson's distance
+    # Derivatives are taken where the plane meets the image. At the edge's own points a longer focal length would
+    # seem to bring every ray nearer to its plane, and all lenses would come out too long.
+    foot = edges.points - slopes * (off * to_pixels**2)[..., None]
+    there = rays(lens, foot)
+    by_lens = np.stack([((rays(lens + d, foot) - there) * normal).sum(-1) / d.sum() for d in _NUDGES], axis=-1)
+    along = (there * planes.direction[:, None]).sum(-1)
     by_turn = -along[..., None] * np.cross(planes.direction, planes.normal)[:, None]
     residual, by_lens, by_turn = (
-        _without(planes, seen, to_pixels, value * to_pixels[..., None])
-        for value in ((seen * normal).sum(-1)[..., None], by_lens, by_turn)
+        _without(planes, there, to_pixels, value * to_pixels[..., None]) for value in (off[..., None], by_lens, by_turn)
     )
     deviation = np.sqrt((residual[..., 0] ** 2).mean(axis=1))
     weight = 1 / (1 + (deviation / scale) ** 2) ** 2  # Geman-McClure
     return _solved(edges, lens, directions, prior, scale, (residual, by_lens, by_turn), planes.kind, weight, deviation)
 
 
+_PIXEL = 1e-2 * np.eye(2)
 _NUDGES = np.diag([1e-2, 1e-2, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4])
 
 
