@@ -97,6 +97,8 @@ def _smooth_parts(run: np.ndarray, shortest: float) -> Iterator[np.ndarray]:
     if length < shortest + 2 * _ENDS:
         return
     inner = (t >= t.min() + _ENDS) & (t <= t.max() - _ENDS)
+    if inner.sum() < POINTS:
+        return
     powers = np.stack([np.ones(inner.sum()), t[inner], t[inner] ** 2], axis=1)
     parabola = np.linalg.lstsq(powers, off[inner], rcond=None)[0]
     wiggle = np.sqrt(np.mean((off[inner] - powers @ parabola) ** 2))

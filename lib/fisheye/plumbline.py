@@ -19,10 +19,12 @@ import numpy as np
 PARAMETERS = ("cx", "cy", "log f", "k1", "k2", "k3", "k4")
 _REACH = np.radians(115)  # no lens of a car sees farther from its axis
 _GRID = 500
-_TILT = 0.12  # rad: how far up is expected to be from the image's up
+_TILT = 0.2  # rad: how far the street's up is expected to be from the image's
 _NOISE = 0.5  # pixels: what a straight edge's points deviate by
 _POINTS_WORTH = 0.4  # points of an edge are not independent: 10 of them count as 4
-_SCALES = (3.0, 2.0, 1.5, 1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7)
+_BLOCKS = 12
+"""Frames are taken as independent in this many runs of neighbours: those of a drive show the same houses."""
+_SCALES = (3.0, 2.0, 1.5, 1.0, 1.0, 0.7, 0.7, 0.5, 0.5, 0.5, 0.5, 0.5)
 """Per step, the deviation (pixels) at which an edge loses its say: wide at first, to be drawn in from afar."""
 
 
@@ -116,11 +118,12 @@ def _directions(edges: Edges, seen: np.ndarray) -> np.ndarray:
     """First guess of each frame's directions ``(frames, 3, 3)``: down is down, the street where most edges lead."""
     normals = np.linalg.eigh(np.einsum("epi,epj->eij", seen, seen))[1][..., 0]
     length = np.arccos(np.clip((seen[:, 0] * seen[:, -1]).sum(-1), -1, 1))
-    tilts = np.array(np.meshgrid(np.linspace(-0.1, 0.1, 5), np.radians(np.arange(-45, 45, 2.5)))).reshape(2, -1).T
+    tilts = np.array(np.meshgrid(np.linspace(-0.3, 0.3, 9), np.radians(np.arange(-45, 45, 2.5)))).reshape(2, -1).T
     candidates = np.array([_upright(tilt, yaw) for tilt, yaw in tilts])
     off = np.abs(np.einsum("kai,ei->eka", candidates, normals)).min(axis=-1)
     votes = np.exp(-0.5 * (off / 0.03) ** 2) * length[:, None]
-    best = np.stack([votes[edges.frame == i].sum(axis=0).argmax() for i in range(edges.frames)])
+    likely = np.exp(-0.5 * (tilts[:, 0] / _TILT) ** 2)
+    best = np.stack([(votes[edges.frame == i].sum(axis=0) * likely).argmax() for i in range(edges.frames)])
     return candidates[best]
 
 
@@ -235,7 +238,7 @@ def _solved(edges: Edges, lens, directions, prior: Prior, scale, linear, kind, w
     pull = (lens - prior.mean) * certain
     step = -np.linalg.solve(hessian, gradient.sum(axis=0) + pull)
     turns = -(inverse @ (gt + (lt.transpose(0, 2, 1) @ step))[..., None])[..., 0]
-    spread = gradient.T @ gradient  # cluster-robust ("sandwich"): what edges of a frame share counts once
+    spread = sum(np.outer(g, g) for g in (b.sum(axis=0) for b in np.array_split(gradient, min(len(gradient), _BLOCKS))))
     flat = np.linalg.inv(hessian)
     covariance = flat @ (spread + np.diag(certain)) @ flat
     lost = scale**2 * (1 - 1 / (1 + (deviation / scale) ** 2))
