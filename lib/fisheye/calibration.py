@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from lib.dataset import in_threads, read_image
-from lib.fisheye import edges, plumbline, warp
+from lib.fisheye import circle, edges, plumbline, warp
 from lib.fisheye.background import Background
 from lib.fisheye.cameras import Fisheye, Pinhole
 from lib.runs import InputError
@@ -30,6 +30,8 @@ _SHOWN = 3
 _RIM = 1.35  # rad: the angle at which the rim of an image circle is expected
 _SIDE = 1.05  # rad: the angle at which, without a circle, the middle of the image's sides is expected
 _K_DEVIATION = (0.06, 0.015, 0.004, 0.001)  # real lenses from orthographic to stereographic lie within two or three
+_FEWEST = 10  # edges
+_START_FRAMES = 30
 _STARTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # log focal length, from the expected one
 _CAUTION = 2.0
 """The fit's own error estimate is multiplied by this. On rendered streets it is right as it is; real streets have
@@ -55,6 +57,9 @@ class Calibration:
         camera: Kannala-Brandt fisheye at the frames' size.
         error: expected distance (pixels of the frames; root mean square over what the camera sees) between where
             this camera and the true one see a ray.
+        bend_error: the same once this camera may be turned, and the world stretched along its axis, to fit best.
+            Straight lines leave that stretch open, and right angles settle it less surely; where the focal length
+            of the source camera is a guess as well, it makes up for it, and only this error counts.
         confidence: 1 - ``error`` / (the same of a lens guessed without looking at edges). 0: the frames said
             nothing and the camera is the guess; 1: they left no doubt.
         report: what evidence there was, in sentences.
@@ -63,6 +68,7 @@ class Calibration:
 
     camera: Fisheye
     error: float
+    bend_error: float
     confidence: float
     report: str
     shown: tuple[Shown, ...]
@@ -106,15 +112,6 @@ def _flat(camera: Fisheye) -> Pinhole:
     return Pinhole.from_fov((camera.width, camera.height), 2 * half)
 
 
-@dataclass(frozen=True)
-class Circle:
-    """The lens's image circle, in pixels."""
-
-    x: float
-    y: float
-    radius: float
-
-
 def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
     """Find the lens that took the frames.
 
@@ -134,31 +131,37 @@ def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
     size = (min(width, _WIDTH), round(height * min(width, _WIDTH) / width))
     view = _view(background.mask, size)
     found = in_threads(lambda path: _edges(path, (width, height), size, view), chosen, "calibration")
-    circle = find_circle(background, size)
-    expected = prior(size, circle)
+    rim = circle.find(background.mask, size)
+    expected = prior(size, rim)
     lines = plumbline.Edges(np.concatenate(found), np.repeat(np.arange(len(found)), [len(one) for one in found]))
     doubt = _doubt(expected.mean, np.diag(expected.deviation**2), view)
-    report = [f"{len(chosen)} frame(s), {len(lines.points)} long smooth edges.", _about(circle, width / size[0])]
+    report = [f"{len(chosen)} frame(s), {len(lines.points)} long smooth edges.", _about(rim, width / size[0])]
     best = _best(lines, expected, view)
-    error = doubt if best is None else min(doubt, _CAUTION * _doubt(best.lens, best.covariance, view))
-    confidence = 1 - error / doubt
-    if best is None or confidence < _THIN:
+    error, bend_error = (
+        None if best is None else _CAUTION * _doubt(best.lens, best.covariance, view, only) for only in (False, True)
+    )
+    if best is None or error > (1 - _THIN) * doubt:
         report.append("Too little to fit a lens to: the camera is a guess, an ordinary wide lens.")
-        camera, error, confidence, best = _camera(expected.mean, size), doubt, 0.0, None
+        best, lens, error, confidence = None, expected.mean, doubt, 0.0
+        bend_error = _doubt(expected.mean, np.diag(expected.deviation**2), view, True)
     else:
-        camera = _camera(best.lens, size)
+        lens, confidence = best.lens, 1 - error / doubt
         report.append(_evidence(best))
-    report.append(f"Expected error {error * width / size[0]:.1f} px; confidence {confidence:.2f}.")
+    scale = width / size[0]
+    report.append(
+        f"Expected error {error * scale:.1f} px, of which {bend_error * scale:.1f} px in how lines bend; "
+        f"confidence {confidence:.2f}."
+    )
     return Calibration(
-        camera.scaled((width, height)), float(error * width / size[0]), float(confidence), " ".join(report),
-        _to_show(chosen, lines, best, width / size[0]),
+        _camera(lens, size).scaled((width, height)), error * scale, bend_error * scale, float(confidence),
+        " ".join(report), _to_show(chosen, lines, best, scale),
     )  # fmt: skip
 
 
 def guess(background: Background) -> Fisheye:
     """The camera that is expected before any edge is looked at, at the background's size."""
     height, width = background.mask.shape
-    return _camera(prior((width, height), find_circle(background, (width, height))).mean, (width, height))
+    return _camera(prior((width, height), circle.find(background.mask, (width, height))).mean, (width, height))
 
 
 def _edges(path: Path, frame_size: tuple[int, int], size: tuple[int, int], view: np.ndarray) -> np.ndarray:
@@ -178,51 +181,13 @@ def _view(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.dilate(mask, np.ones((2 * rim + 1,) * 2, np.uint8)) == 0
 
 
-def find_circle(background: Background, size: tuple[int, int]) -> Circle | None:
-    """The image circle in pixels of an image of ``size``; None where the frame shows none.
-
-    It runs along the edge of the surroundings, holds all of the view and leaves only surroundings outside. Found
-    from triples of points (RANSAC; Fischler & Bolles 1981), drawn the same way every time.
-    """
-    width, height = size
-    mask = cv2.resize(background.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    outlines, _ = cv2.findContours(1 - mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not mask.any() or not outlines:
-        return None
-    edge = max(outlines, key=len)[:, 0].astype(float)
-    edge = edge[((edge > 1) & (edge < (width - 2, height - 2))).all(axis=1)]
-    y, x = np.nonzero(mask[::4, ::4] == 0)
-    seen = np.stack([x, y], axis=-1) * 4.0
-    rng, near, best = np.random.default_rng(0), 0.006 * width, (0, None)
-    for _ in range(400 if len(edge) > 50 else 0):
-        circle = _through(edge[rng.choice(len(edge), 3, replace=False)])
-        if not 0.3 * height < circle.radius < width:
-            continue
-        off = np.hypot(*(edge - (circle.x, circle.y)).T) - circle.radius
-        on = np.abs(off) < near
-        holds = (np.hypot(*(seen - (circle.x, circle.y)).T) < circle.radius + 2 * near).mean()
-        if holds > 0.995 and on.sum() > best[0]:
-            best = on.sum(), on
-    if best[1] is None or best[0] < 0.5 * height:
-        return None
-    return _through(edge[best[1]])
-
-
-def _through(points: np.ndarray) -> Circle:
-    """The circle that fits ``(N, 2)`` points: x^2 + y^2 = 2 a x + 2 b y + c, in least squares (Kasa 1976)."""
-    origin = points.mean(axis=0)
-    at = points - origin
-    a, b, c = np.linalg.lstsq(np.column_stack([2 * at, np.ones(len(at))]), (at**2).sum(axis=1), rcond=None)[0]
-    return Circle(origin[0] + a, origin[1] + b, float(np.sqrt(max(c + a * a + b * b, 0))))
-
-
-def prior(size: tuple[int, int], circle: Circle | None) -> plumbline.Prior:
+def prior(size: tuple[int, int], rim: circle.Circle | None) -> plumbline.Prior:
     """What is expected of a lens before any edge is looked at, for images of ``size`` = (width, height)."""
     width, height = size
-    if circle is None:
+    if rim is None:
         centre, focal, off, unsure = ((width - 1) / 2, (height - 1) / 2), width / 2 / _SIDE, 0.03 * width, 0.35
     else:
-        centre, focal, off, unsure = (circle.x, circle.y), circle.radius / _RIM, 0.015 * width, 0.2
+        centre, focal, off, unsure = (rim.x, rim.y), rim.radius / _RIM, 0.015 * width, 0.2
     return plumbline.Prior(
         np.array([*centre, np.log(focal), 0, 0, 0, 0]), np.array([off, off, unsure, *_K_DEVIATION])
     )  # fmt: skip
@@ -230,14 +195,17 @@ def prior(size: tuple[int, int], circle: Circle | None) -> plumbline.Prior:
 
 def _best(lines: plumbline.Edges, expected: plumbline.Prior, view: np.ndarray) -> plumbline.Fit | None:
     """The best fit from several focal lengths; None where no edges are, or no lens suits them."""
-    if len(lines.points) < 10:
+    if len(lines.points) < _FEWEST:
         return None
     used, frame = np.unique(lines.frame, return_inverse=True)
     lines = replace(lines, frame=frame)
-    fits = [plumbline.fit(lines, expected.mean + step * np.eye(7)[2], expected) for step in _STARTS]
-    # With a good lens, the streets' directions are guessed better than they were at the first start.
-    fits.append(plumbline.fit(lines, min(fits, key=lambda one: one.cost).lens, expected))
-    fits = [one for one in fits if np.isfinite(one.cost) and _sees(one.lens, view)]
+    # Finding the right start needs fewer frames than the last digits do.
+    few = frame % max(1, round(len(used) / _START_FRAMES)) == 0
+    some = plumbline.Edges(lines.points[few], np.unique(frame[few], return_inverse=True)[1])
+    starts = [plumbline.fit(some, expected.mean + step * np.eye(7)[2], expected) for step in _STARTS]
+    first = plumbline.fit(lines, min(starts, key=lambda one: one.cost).lens, expected)
+    # With a good lens, the streets' directions are guessed better than they were at first.
+    fits = [one for one in (first, plumbline.fit(lines, first.lens, expected)) if _sees(one.lens, view)]
     return min(fits, key=lambda one: one.cost, default=None)
 
 
@@ -253,24 +221,36 @@ def _camera(lens: np.ndarray, size: tuple[int, int]) -> Fisheye:
     return Fisheye(int(size[0]), int(size[1]), focal, focal, cx, cy, tuple(k))
 
 
-def _doubt(lens: np.ndarray, covariance: np.ndarray, view: np.ndarray) -> float:
-    """Root mean square distance (pixels) over the view between where the lens sees a ray and where it may be."""
+def _doubt(lens: np.ndarray, covariance: np.ndarray, view: np.ndarray, bend_only: bool = False) -> float:
+    """Root mean square distance (pixels) over the view between where the lens sees a ray and where it may be.
+
+    With ``bend_only``, after the turn of the camera and the stretch of the world along its axis that make it least.
+    """
     y, x = np.nonzero(view[::16, ::16])
     if not len(x):
         return float("inf")
-    size, pixels = view.shape[::-1], np.stack([x, y], axis=-1) * 16.0
-    rays = plumbline.rays(lens, pixels)
-    nudge = 1e-4
-    moved = [(_camera(lens + nudge * one, size).project(rays) - pixels) / nudge for one in np.eye(7)]
-    spread = np.einsum("ipc,jpc,ij->p", moved, moved, covariance)
-    return float(np.sqrt(np.nanmean(spread)))
+    pixels = np.stack([x, y], axis=-1) * 16.0
+    seen = plumbline.rays(lens, pixels)
+    nudge, axes = 1e-4, np.eye(3)
+
+    def moved(lens, rays):
+        return ((_camera(lens, view.shape[::-1]).project(rays) - pixels) / nudge).ravel()
+
+    by_lens = np.stack([moved(lens + nudge * one, seen) for one in np.eye(7)], axis=1)
+    ways = [seen + nudge * np.cross(axis, seen) for axis in axes] + [seen + nudge * seen * axes[2]]
+    by_way = np.stack([moved(lens, rays) for rays in ways], axis=1)
+    sound = np.isfinite(by_lens).all(axis=1) & np.isfinite(by_way).all(axis=1)
+    by_lens, by_way = by_lens[sound], by_way[sound]
+    if bend_only:
+        by_lens = by_lens - by_way @ np.linalg.lstsq(by_way, by_lens, rcond=None)[0]
+    return float(np.sqrt(2 * np.einsum("ni,nj,ij->n", by_lens, by_lens, covariance).mean()))
 
 
-def _about(circle: Circle | None, scale: float) -> str:
-    if circle is None:
+def _about(rim: circle.Circle | None, scale: float) -> str:
+    if rim is None:
         return "No image circle in view: the lens is expected centred."
-    x, y = ((v + 0.5) * scale - 0.5 for v in (circle.x, circle.y))
-    return f"Image circle of radius {circle.radius * scale:.0f} px around ({x:.0f}, {y:.0f})."
+    x, y = ((v + 0.5) * scale - 0.5 for v in (rim.x, rim.y))
+    return f"Image circle of radius {rim.radius * scale:.0f} px around ({x:.0f}, {y:.0f})."
 
 
 def _evidence(best: plumbline.Fit) -> str:
