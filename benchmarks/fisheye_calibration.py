@@ -58,16 +58,24 @@ def draw(folder: Path, index: int, camera: Fisheye, surroundings: Surroundings) 
     return path
 
 
-def errors(found: Fisheye, true: Fisheye, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel errors where ``seen (H, W)``: as they are, and after the rotation that fits the rays best."""
+def errors(found: Fisheye, true: Fisheye, seen: np.ndarray) -> dict[str, np.ndarray]:
+    """Errors (pixels) of the pixels in ``seen (H, W)``."""
     y, x = np.nonzero(seen)
     pixels = np.stack([x, y], axis=-1).astype(float)[::7]
+    pixels = pixels[np.isfinite(true.unproject(pixels)).all(axis=-1)]
     rays, guessed = true.unproject(pixels), found.unproject(pixels)
-    both = np.isfinite(rays).all(axis=-1) & np.isfinite(guessed).all(axis=-1)
-    u, _, v = np.linalg.svd(guessed[both].T @ rays[both])  # Kabsch
-    rays, pixels = rays[np.isfinite(rays).all(axis=-1)], pixels[np.isfinite(rays).all(axis=-1)]
-    far = (np.linalg.norm(found.project(there) - pixels, axis=-1) for there in (rays, rays @ (u @ v).T))
-    return tuple(np.nan_to_num(one, nan=LOST) for one in far)
+
+    def far(stretch: float, turned: bool) -> np.ndarray:
+        there = rays * (1, 1, stretch)
+        if turned:
+            both = np.isfinite(guessed).all(axis=-1)
+            unit = there / np.linalg.norm(there, axis=-1, keepdims=True)
+            u, _, v = np.linalg.svd(guessed[both].T @ unit[both])  # Kabsch
+            there = there @ (u @ v).T
+        return np.nan_to_num(np.linalg.norm(found.project(there) - pixels, axis=-1), nan=LOST)
+
+    stretched = (far(stretch, True) for stretch in np.exp(np.linspace(-0.5, 0.5, 101)))
+    return {"as it is": far(1, False), "turned": far(1, True), "stretched": min(stretched, key=np.mean)}
 
 
 def measure(name: str, folder: Path, frames: int) -> dict:
@@ -84,10 +92,13 @@ def measure(name: str, folder: Path, frames: int) -> dict:
     seconds = time.perf_counter() - start
     expected = calibration.guess(still)
     seen = ~surroundings.mask(SIZE)
-    result = {"frames": frames, "seconds": round(seconds, 1), "confidence": round(found.confidence, 2),
-              "expected error": round(found.error, 1), "true": true.to_dict(), "found": found.camera.to_dict()}  # fmt: skip
+    result = {
+        "frames": frames, "seconds": round(seconds, 1), "confidence": round(found.confidence, 2),
+        "expected error": round(found.error, 1), "expected bend error": round(found.bend_error, 2),
+        "true": true.to_dict(), "found": found.camera.to_dict(),
+    }  # fmt: skip
     for who, camera in (("fitted", found.camera), ("prior", expected)):
-        for how, far in zip(("as it is", "turned"), errors(camera, true, seen), strict=True):
+        for how, far in errors(camera, true, seen).items():
             result[f"{who}, {how}"] = {"mean": round(far.mean(), 2), "p95": round(np.percentile(far, 95), 2)}
     return result
 
@@ -98,7 +109,7 @@ def main() -> None:
         kept = os.environ.get("FRAMES", folder)  # a folder to keep the rendered frames in
         for name in LENSES:
             results[name] = measure(name, Path(kept), FRAMES)
-    columns = ("fitted, as it is", "fitted, turned", "prior, as it is")
+    columns = ("fitted, as it is", "fitted, turned", "fitted, stretched", "prior, as it is", "prior, stretched")
     print(f"{'lens':15}" + "".join(f"{c:>24}" for c in columns) + "  confidence  seconds")
     for name, row in results.items():
         cells = "".join(f"{row[c]['mean']:14.2f} (95%: {row[c]['p95']:.1f})" for c in columns)

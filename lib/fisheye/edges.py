@@ -55,7 +55,8 @@ def _edge_pixels(dx: np.ndarray, dy: np.ndarray, strength: np.ndarray, view: np.
     # The median is texture and noise; edges stand out from it, by day and by night.
     high = max(3 * float(np.median(strength[view])), float(np.percentile(strength[view], 85)), 1.0)
     fine = 64  # Canny takes whole numbers
-    canny = cv2.Canny((dx * fine).astype(np.int16), (dy * fine).astype(np.int16), fine * high / 2, fine * high, None, True)
+    whole = [(fine * slope).astype(np.int16) for slope in (dx, dy)]
+    canny = cv2.Canny(*whole, fine * high / 2, fine * high, L2gradient=True)
     found = (canny > 0) & view
     direction = np.exp(1j * np.arctan2(dy, dx))
     corner = np.zeros_like(found)

@@ -77,7 +77,7 @@ class Fit:
 
 
 def rays(lens: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Unit rays ``float64 (..., 3)`` of pixels ``(..., 2)``, from a table; beyond the lens's reach, those at its rim."""
+    """Unit rays ``float64 (..., 3)`` of pixels ``(..., 2)``, from a table; beyond the lens's reach, its rim's."""
     off = (pixels - lens[:2]) / np.exp(lens[2])
     radius = np.hypot(off[..., 0], off[..., 1])
     theta = np.linspace(0, _REACH, _GRID)
@@ -147,7 +147,7 @@ def _linearised(edges: Edges, lens, directions, prior: Prior, scale: float) -> _
     planes = _planes(seen, directions[edges.frame], np.exp(lens[2]), scale)
     normal = planes.normal[:, None]
     off = (seen * normal).sum(-1)
-    slopes = np.stack([((rays(lens, edges.points + d) - seen) * normal).sum(-1) for d in _PIXEL], axis=-1) / _PIXEL[0, 0]
+    slopes = np.stack([((rays(lens, edges.points + d) - seen) * normal).sum(-1) / d.sum() for d in _PIXEL], axis=-1)
     to_pixels = 1 / np.maximum(np.linalg.norm(slopes, axis=-1), 1e-6)  # Sampson's distance
     # Derivatives are taken where the plane meets the image. At the edge's own points a longer focal length would
     # seem to bring every ray nearer to its plane, and all lenses would come out too long.
@@ -210,7 +210,8 @@ def _without(planes: _Planes, seen: np.ndarray, to_pixels: np.ndarray, values: n
     for way in planes.ways.transpose(1, 0, 2):
         move = (seen * way[:, None]).sum(-1) * to_pixels
         move = move - np.einsum("ekp,ekq,eq->ep", basis, basis, move)
-        basis = np.append(basis, (move / np.maximum(np.linalg.norm(move, axis=1, keepdims=True), 1e-9))[:, None], axis=1)
+        move /= np.maximum(np.linalg.norm(move, axis=1, keepdims=True), 1e-9)
+        basis = np.append(basis, move[:, None], axis=1)
     return values - np.einsum("ekp,ekn->epn", basis, np.einsum("ekq,eqn->ekn", basis, values))
 
 
