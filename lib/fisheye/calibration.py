@@ -1,0 +1,277 @@
+"""The target's lens, from its own frames and no labels: centre, focal length and distortion.
+
+Three kinds of evidence are weighed in one fit. The image circle, where the lens shows its rim, gives the centre and
+a first idea of the focal length. Edges must become straight (:mod:`lib.fisheye.plumbline`), and those that follow
+the street must meet at right angles. What is known of lenses in general holds where the frames say little: with
+nothing to go by the answer is that ordinary wide lens, and the confidence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib.dataset import in_threads, read_image
+from lib.fisheye import circle, edges, plumbline, warp
+from lib.fisheye.background import Background
+from lib.fisheye.cameras import Fisheye, Pinhole
+from lib.runs import InputError
+
+_FRAMES = 150
+_WIDTH = 960  # larger frames are shrunk: edges are blurred over more than a pixel anyway
+_SHORTEST = 0.03  # of the width (and 16 pixels at least): what an edge must measure to tell its direction
+_MOST = 150  # edges per frame
+_SHOWN = 3
+
+_RIM = 1.35  # rad: the angle at which the rim of an image circle is expected
+_SIDE = 1.05  # rad: the angle at which, without a circle, the middle of the image's sides is expected
+_K_DEVIATION = (0.06, 0.015, 0.004, 0.001)  # real lenses from orthographic to stereographic lie within two or three
+_FEWEST = 10  # edges
+_START_FRAMES = 30
+_STARTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # log focal length, from the expected one
+_CAUTION = 2.0
+"""The fit's own error estimate is multiplied by this. On rendered streets it is right as it is; real streets have
+fewer right angles, and houses that lean the same way in every frame."""
+_THIN = 0.3  # confidence below which the expected lens is the safer answer
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame to look at, and its edges as :class:`lib.fisheye.plumbline.Fit` describes them."""
+
+    path: Path
+    points: np.ndarray
+    kind: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A camera and how far to trust it.
+
+    Attributes:
+        camera: Kannala-Brandt fisheye at the frames' size.
+        error: expected distance (pixels of the frames; root mean square over what the camera sees) between where
+            this camera and the true one see a ray.
+        bend_error: the same once this camera may be turned, and the world stretched along its axis, to fit best.
+            Straight lines leave that stretch open, and right angles settle it less surely; where the focal length
+            of the source camera is a guess as well, it makes up for it, and only this error counts.
+        confidence: 1 - ``error`` / (the same of a lens guessed without looking at edges). 0: the frames said
+            nothing and the camera is the guess; 1: they left no doubt.
+        report: what evidence there was, in sentences.
+        shown: frames for :meth:`figure`.
+    """
+
+    camera: Fisheye
+    error: float
+    bend_error: float
+    confidence: float
+    report: str
+    shown: tuple[Shown, ...]
+
+    def figure(self):
+        """Frames beside their undistorted version, edges in the colour of the direction they were taken to follow:
+        down red, along the street green, across it blue, any other yellow; bends without a say grey.
+
+        Returns:
+            a matplotlib figure.
+        """
+        import matplotlib.pyplot as plt
+
+        flat = _flat(self.camera)
+        table = warp.remap_table(flat, self.camera)
+        rows = max(len(self.shown), 1)
+        figure, axes = plt.subplots(rows, 2, figsize=(14, 4 * rows), squeeze=False, layout="constrained")
+        axes[0, 0].set_title("frame")
+        axes[0, 1].set_title(f"undistorted (confidence {self.confidence:.2f})")
+        for (left, right), shown in zip(axes, self.shown, strict=False):
+            image = read_image(shown.path)
+            left.imshow(image)
+            right.imshow(warp.warp_image(image, table))
+            there = flat.project(self.camera.unproject(shown.points))
+            for bent, straight, kind, weight in zip(shown.points, there, shown.kind, shown.weight, strict=True):
+                colour = "rgby"[kind].replace("y", "yellow") if weight > 0.25 else "grey"
+                left.plot(*bent.T, color=colour, linewidth=0.8)
+                if np.isfinite(straight).all():
+                    right.plot(*straight[[0, -1]].T, color=colour, linewidth=0.8)
+            right.set(xlim=(-0.5, flat.width - 0.5), ylim=(flat.height - 0.5, -0.5))
+        for axis in axes.flat:
+            axis.set_axis_off()
+        return figure
+
+
+def _flat(camera: Fisheye) -> Pinhole:
+    """A pinhole camera of the same size that shows the middle of the view, at most 110 degrees of it."""
+    side = camera.unproject([[0.0, camera.cy], [camera.width - 1.0, camera.cy]])
+    angles = np.arctan2(np.hypot(side[:, 0], side[:, 1]), side[:, 2])
+    half = float(np.clip(np.nanmin(angles) if np.isfinite(angles).any() else 9, 0.2, np.radians(55)))
+    return Pinhole.from_fov((camera.width, camera.height), 2 * half)
+
+
+def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
+    """Find the lens that took the frames.
+
+    Looks at up to 150 frames, evenly spread; nothing is left to chance, the same frames give the same camera.
+
+    Args:
+        paths: image files of one camera at one size.
+        background: its static surroundings, where no edges are looked for.
+
+    Raises:
+        InputError: no frames, unreadable ones, or frames of another size than the background.
+    """
+    if not len(paths):
+        raise InputError("calibration: no target frames, at least 1 is needed.")
+    chosen = [Path(paths[i]) for i in np.unique(np.linspace(0, len(paths) - 1, _FRAMES).round().astype(int))]
+    height, width = background.mask.shape
+    size = (min(width, _WIDTH), round(height * min(width, _WIDTH) / width))
+    view = _view(background.mask, size)
+    found = in_threads(lambda path: _edges(path, (width, height), size, view), chosen, "calibration")
+    rim = circle.find(background.mask, size)
+    expected = prior(size, rim)
+    lines = plumbline.Edges(np.concatenate(found), np.repeat(np.arange(len(found)), [len(one) for one in found]))
+    doubt = _doubt(expected.mean, np.diag(expected.deviation**2), view)
+    report = [f"{len(chosen)} frame(s), {len(lines.points)} long smooth edges.", _about(rim, width / size[0])]
+    best = _best(lines, expected, view)
+    error, bend_error = (
+        None if best is None else _CAUTION * _doubt(best.lens, best.covariance, view, only) for only in (False, True)
+    )
+    if best is None or error > (1 - _THIN) * doubt:
+        report.append("Too little to fit a lens to: the camera is a guess, an ordinary wide lens.")
+        best, lens, error, confidence = None, expected.mean, doubt, 0.0
+        bend_error = _doubt(expected.mean, np.diag(expected.deviation**2), view, True)
+    else:
+        lens, confidence = best.lens, 1 - error / doubt
+        report.append(_evidence(best))
+    scale = width / size[0]
+    report.append(
+        f"Expected error {error * scale:.1f} px, of which {bend_error * scale:.1f} px in how lines bend; "
+        f"confidence {confidence:.2f}."
+    )
+    return Calibration(
+        _camera(lens, size).scaled((width, height)), error * scale, bend_error * scale, float(confidence),
+        " ".join(report), _to_show(chosen, lines, best, scale),
+    )  # fmt: skip
+
+
+def guess(background: Background) -> Fisheye:
+    """The camera that is expected before any edge is looked at, at the background's size."""
+    height, width = background.mask.shape
+    return _camera(prior((width, height), circle.find(background.mask, (width, height))).mean, (width, height))
+
+
+def _edges(path: Path, frame_size: tuple[int, int], size: tuple[int, int], view: np.ndarray) -> np.ndarray:
+    image = read_image(path)
+    if image.shape[1::-1] != frame_size:
+        found, wanted = ("x".join(map(str, s)) for s in (image.shape[1::-1], frame_size))
+        raise InputError(f"{path}: {found} px, but the background is {wanted}. The frames must be of one camera.")
+    if size != frame_size:
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return edges.find(image, view, max(_SHORTEST * size[0], 16), _MOST)
+
+
+def _view(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``bool (H, W)``: where edges belong to the street; the rim of the surroundings does not."""
+    mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    rim = round(size[0] / 60)
+    return cv2.dilate(mask, np.ones((2 * rim + 1,) * 2, np.uint8)) == 0
+
+
+def prior(size: tuple[int, int], rim: circle.Circle | None) -> plumbline.Prior:
+    """What is expected of a lens before any edge is looked at, for images of ``size`` = (width, height)."""
+    width, height = size
+    if rim is None:
+        centre, focal, off, unsure = ((width - 1) / 2, (height - 1) / 2), width / 2 / _SIDE, 0.03 * width, 0.35
+    else:
+        centre, focal, off, unsure = (rim.x, rim.y), rim.radius / _RIM, 0.015 * width, 0.2
+    return plumbline.Prior(
+        np.array([*centre, np.log(focal), 0, 0, 0, 0]), np.array([off, off, unsure, *_K_DEVIATION])
+    )  # fmt: skip
+
+
+def _best(lines: plumbline.Edges, expected: plumbline.Prior, view: np.ndarray) -> plumbline.Fit | None:
+    """The best fit from several focal lengths; None where no edges are, or no lens suits them."""
+    if len(lines.points) < _FEWEST:
+        return None
+    used, frame = np.unique(lines.frame, return_inverse=True)
+    lines = replace(lines, frame=frame)
+    # Finding the right start needs fewer frames than the last digits do.
+    few = frame % max(1, round(len(used) / _START_FRAMES)) == 0
+    some = plumbline.Edges(lines.points[few], np.unique(frame[few], return_inverse=True)[1])
+    starts = [plumbline.fit(some, expected.mean + step * np.eye(7)[2], expected) for step in _STARTS]
+    first = plumbline.fit(lines, min(starts, key=lambda one: one.cost).lens, expected)
+    # With a good lens, the streets' directions are guessed better than they were at first.
+    fits = [one for one in (first, plumbline.fit(lines, first.lens, expected)) if _sees(one.lens, view)]
+    return min(fits, key=lambda one: one.cost, default=None)
+
+
+def _sees(lens: np.ndarray, view: np.ndarray) -> bool:
+    """Whether every visible pixel is within the lens's reach."""
+    y, x = np.nonzero(view[::16, ::16])
+    return bool(np.isfinite(_camera(lens, view.shape[::-1]).unproject(np.stack([x, y], axis=-1) * 16.0)).all())
+
+
+def _camera(lens: np.ndarray, size: tuple[int, int]) -> Fisheye:
+    cx, cy, log_focal, *k = map(float, lens)
+    focal = float(np.exp(log_focal))
+    return Fisheye(int(size[0]), int(size[1]), focal, focal, cx, cy, tuple(k))
+
+
+def _doubt(lens: np.ndarray, covariance: np.ndarray, view: np.ndarray, bend_only: bool = False) -> float:
+    """Root mean square distance (pixels) over the view between where the lens sees a ray and where it may be.
+
+    With ``bend_only``, after the turn of the camera and the stretch of the world along its axis that make it least.
+    """
+    y, x = np.nonzero(view[::16, ::16])
+    if not len(x):
+        return float("inf")
+    pixels = np.stack([x, y], axis=-1) * 16.0
+    seen = plumbline.rays(lens, pixels)
+    nudge, axes = 1e-4, np.eye(3)
+
+    def moved(lens, rays):
+        return ((_camera(lens, view.shape[::-1]).project(rays) - pixels) / nudge).ravel()
+
+    by_lens = np.stack([moved(lens + nudge * one, seen) for one in np.eye(7)], axis=1)
+    ways = [seen + nudge * np.cross(axis, seen) for axis in axes] + [seen + nudge * seen * axes[2]]
+    by_way = np.stack([moved(lens, rays) for rays in ways], axis=1)
+    sound = np.isfinite(by_lens).all(axis=1) & np.isfinite(by_way).all(axis=1)
+    by_lens, by_way = by_lens[sound], by_way[sound]
+    if bend_only:
+        by_lens = by_lens - by_way @ np.linalg.lstsq(by_way, by_lens, rcond=None)[0]
+    return float(np.sqrt(2 * np.einsum("ni,nj,ij->n", by_lens, by_lens, covariance).mean()))
+
+
+def _about(rim: circle.Circle | None, scale: float) -> str:
+    if rim is None:
+        return "No image circle in view: the lens is expected centred."
+    x, y = ((v + 0.5) * scale - 0.5 for v in (rim.x, rim.y))
+    return f"Image circle of radius {rim.radius * scale:.0f} px around ({x:.0f}, {y:.0f})."
+
+
+def _evidence(best: plumbline.Fit) -> str:
+    held = best.weight > 0.25
+    down, along, across, other = np.bincount(best.kind[held], minlength=4)
+    off = np.median(best.deviation[held]) if held.any() else np.nan
+    return (
+        f"{held.sum()} edges straightened to {off:.2f} px (median): {down} upright, {along} along the street, "
+        f"{across} across it, {other} of any direction; {(~held).sum()} set aside as bent."
+    )
+
+
+def _to_show(paths: list[Path], lines: plumbline.Edges, best: plumbline.Fit | None, scale: float) -> tuple[Shown, ...]:
+    """The frames with most edges among the first, middle and last third."""
+    counts = np.bincount(lines.frame, minlength=len(paths))
+    kind = np.full(len(lines.points), 3) if best is None else best.kind
+    weight = np.zeros(len(lines.points)) if best is None else best.weight
+    shown = []
+    for part in np.array_split(np.arange(len(paths)), min(_SHOWN, len(paths))):
+        index = part[counts[part].argmax()]
+        own = lines.frame == index
+        points = (lines.points[own] + 0.5) * scale - 0.5
+        shown.append(Shown(paths[index], points, kind[own], weight[own]))
+    return tuple(shown)
