@@ -1,15 +1,15 @@
 """Make the labelled source look as if the target camera had taken it (stage 01).
 
-Each source image is bent through a lens, turned a little, takes on the colours of a random target frame, and gets
-the target's static surroundings pasted over it as class Background. The result is a data set in the
-competition's layout with 13 classes. Without known cameras, every image draws its own lens from a family that ranges from mild to strong: the network then
-learns a range of distortions that contains the target's.
+What the target camera is like is found from its own frames: its static surroundings, its lens, its colours. Every
+source image is then bent as :mod:`lib.fisheye.bend` says, once or several times, rare classes more often. The result
+is a data set in the competition's layout with 13 classes. With ``copies=0`` training images are bent while
+training instead, anew each time; the folder then holds what that needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
@@ -19,81 +19,18 @@ import pandas as pd
 import yaml
 
 from lib import dataset
-from lib.fisheye import background, cameras, colour, warp
-from lib.runs import InputError, claim, finished, read_yaml, recorded, whole_file, write_yaml
+from lib.classes import CLASSES
+from lib.fisheye import background, bend, calibration, cameras, photometric
+from lib.runs import InputError, claim, finished, read_yaml, recorded, whole_file
 
 SPLITS = ("train_source", "val_source")
-HALF_FOV = (0.55, 1.15)
-"""Range (rad) of the guessed angle between the optical axis and the source image's side: more is more bent."""
-ZOOM = (0.9, 1.25)
-"""Range of the guessed scale; at 1 the bent source just fills the target's width."""
-TURN = 0.05
-"""Largest yaw, pitch and roll (rad) by which the virtual camera is turned."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What chance decides about one image.
-
-    Attributes:
-        half_fov, zoom: the lens of the guessed family.
-        yaw, pitch, roll: turn of the virtual camera (rad).
-        frame: the target frame whose colours the image takes on, as a fraction of their number.
-    """
-
-    half_fov: float
-    zoom: float
-    yaw: float
-    pitch: float
-    roll: float
-    frame: float
-
-    @classmethod
-    def by(cls, rng: np.random.Generator) -> Draw:
-        turn = (-TURN, TURN)
-        return cls(*(float(rng.uniform(*limits)) for limits in (HALF_FOV, ZOOM, turn, turn, turn, (0, 1))))
-
-    def cameras(self, source_size: tuple[int, int], target_size: tuple[int, int]):
-        """The guessed source and target cameras for images of these (width, height)."""
-        source = cameras.Pinhole.from_fov(source_size, 2 * self.half_fov)
-        target = cameras.Fisheye.from_fov(target_size, 2 * self.half_fov)
-        return source, replace(target, fx=target.fx * self.zoom, fy=target.fy * self.zoom)
-
-
-def bend(
-    image: np.ndarray,
-    label: np.ndarray,
-    draw: Draw,
-    surroundings: background.Background,
-    colours: np.ndarray | None = None,
-    known: tuple[cameras.Camera, cameras.Camera] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One source image as the target camera would have seen it.
-
-    Args:
-        image: ``uint8 (h, w, 3)`` RGB.
-        label: ``uint8 (h, w)`` class ids.
-        draw: lens and turn; with ``known`` cameras only the turn counts.
-        surroundings: pasted over the result, whose size it gives.
-        colours: ``float32 (2, 3)`` from :func:`lib.fisheye.colour.statistics` that the result takes on.
-        known: the true (source, target) cameras, scaled here to the images' sizes.
-
-    Returns:
-        ``uint8 (H, W, 3)`` RGB and ``uint8 (H, W)`` class ids with Background; IGNORE where neither the source
-        nor the surroundings show anything.
-    """
-    target_size = surroundings.mask.shape[::-1]
-    source_size = label.shape[::-1]
-    if known is None:
-        source, target = draw.cameras(source_size, target_size)
-    else:
-        source, target = known[0].scaled(source_size), known[1].scaled(target_size)
-    table = warp.remap_table(target, source, warp.rotation(draw.yaw, draw.pitch, draw.roll))
-    image, label = warp.warp_image(image, table), warp.warp_label(label, table)
-    view = warp.covered(table) & ~surroundings.mask
-    if colours is not None and view.any():
-        image = np.where(view[..., None], colour.transfer(image, view, colours), image)
-    return surroundings.paste(image, label)
+LENSES = ("fitted", "guessed")
+_LOOKS = 64
+"""Target frames whose colours are kept."""
+_TEMPERATURE = 0.1
+"""How sharply rare classes are preferred (see :func:`rarity`); smaller is sharper."""
+_SEEN = 0.0005
+"""Share of an image from which a class counts as shown."""
 
 
 def augment(
@@ -101,8 +38,9 @@ def augment(
     out: str | Path,
     *,
     augment: bool = True,
+    lens: str = "fitted",
     cameras_file: str | Path | None = None,
-    match_colours: bool = True,
+    photometric: str = "statistics",
     copies: int = 1,
     seed: int = 0,
     overwrite: bool = False,
@@ -115,25 +53,32 @@ def augment(
         data: data set in the competition's layout.
         out: run folder.
         augment: False only resizes the source to the target's size: the baseline to compare with.
+        lens: ``"fitted"`` to the target's frames, where they say enough; ``"guessed"``: every image draws its own
+            from a family that ranges from mild to strong.
         cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
-            :meth:`lib.fisheye.cameras.Camera.to_dict`); None draws lenses from a guessed family.
-        match_colours: give each image the colours of a target frame drawn for it.
-        copies: bent versions of each training image, each with its own draw.
+            :meth:`lib.fisheye.cameras.Camera.to_dict`), used instead.
+        photometric: how images take on the target's look, see :data:`lib.fisheye.bend.PHOTOMETRIC`.
+        copies: bent versions per training image on average, each with its own draw; from 2 on, images of rare
+            classes get more of them. 0: training bends its images itself.
         seed: of all random draws.
         overwrite: replace an augmented set made with other parameters.
 
     Returns:
         The folder, itself in the competition's layout (``train_source.csv``, ``val_source.csv``; each row
-        carries its draw), with ``background.png``, ``plate.png`` and ``camera.yaml``.
+        carries its draw), with ``background.png``, ``plate.png``, ``lens.png`` and ``camera.yaml``.
 
     Raises:
-        InputError: faulty data, or a folder of other parameters.
+        InputError: faulty data or parameters, or a folder of other parameters.
     """
-    if copies < 1:
-        raise InputError(f"copies: {copies} (expected: 1 or more)")
+    if copies < 0 or (copies == 0 and not augment):
+        raise InputError(f"copies: {copies} (expected: 1 or more, or 0 with augment to bend while training)")
+    if lens not in LENSES:
+        raise InputError(f"lens: {lens!r} (expected one of: {', '.join(LENSES)})")
+    if photometric not in bend.PHOTOMETRIC:
+        raise InputError(f"photometric: {photometric!r} (expected one of: {', '.join(bend.PHOTOMETRIC)})")
     parameters = {
-        "data": str(Path(data).resolve()), "augment": augment,
-        "cameras_file": str(cameras_file) if cameras_file else None, "match_colours": match_colours,
+        "data": str(Path(data).resolve()), "augment": augment, "lens": lens,
+        "cameras_file": str(cameras_file) if cameras_file else None, "photometric": photometric,
         "copies": copies, "seed": seed,
     }  # fmt: skip
     known = _read_cameras(cameras_file) if cameras_file else None
@@ -144,31 +89,72 @@ def augment(
     with recorded(out, "augment", parameters) as results:
         frames = [item.image for item in dataset.read_split(data, "train_target")]
         if augment:
-            change = _Bend(_surroundings(folder, frames), frames if match_colours else None, known)
+            change = get_to_know(frames, folder, known, lens, photometric, results).bend
         else:
             change = _Resize(dataset.read_image(frames[0]).shape[1::-1])
+        weights = rarity(dataset.read_split(data, "train_source")) if augment and copies != 1 else {}
         for split in SPLITS:
-            jobs = list(_jobs(folder, data, split, copies if split == "train_source" else 1, seed))
-            dataset.in_threads(lambda job: job.run(change), jobs, split)
+            number = copies if split == "train_source" else 1
+            jobs = list(_jobs(folder, data, split, number, seed, weights))
+            if number:
+                dataset.in_threads(lambda job: job.run(change), jobs, split)
             table = pd.DataFrame([job.row() for job in jobs])
             with whole_file(folder / f"{split}.csv") as temporary:
                 table.to_csv(temporary, index=False)
             results[split] = len(jobs)
-        _describe_cameras(folder, known)
     return folder
 
 
-class _Bend:
-    """Turns (image, label, draw) of the source into (image, label) of the target camera."""
+def get_to_know(frames, folder: Path, known, lens: str, photometric_: str, results: dict) -> bend.Target:
+    """The target camera from its ``frames`` (paths), kept in ``folder``.
 
-    def __init__(self, surroundings, frames, known):
-        self.surroundings, self.known = surroundings, known
-        view = ~surroundings.mask
-        self.colours = frames and [colour.statistics(dataset.read_image(f), view) for f in frames]
+    Args:
+        known: its (source, target) cameras, or None.
+        lens: one of ``LENSES``; without meaning where the cameras are known.
+        photometric_: one of :data:`lib.fisheye.bend.PHOTOMETRIC`.
+        results: takes how sure the lens is.
+    """
+    surroundings = background.mine(frames)
+    view = ~surroundings.mask
+    looked = [dataset.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
+    statistics = np.stack([photometric.statistics(frame, view if view.any() else None) for frame in looked])
+    thumbs = np.stack([photometric.thumb(frame, view) for frame in looked])
+    source, camera = known or (None, None)
+    notes = {"lens": "given" if known else "guessed for each image"}
+    if not known and lens == "fitted":
+        fitted = calibration.fit(frames, surroundings)
+        results["lens_confidence"] = round(fitted.confidence, 3)
+        notes["report"] = fitted.report
+        print(f"lens: {fitted.report}")
+        _keep_figure(fitted, folder / "lens.png")
+        if fitted.confidence > 0:
+            camera, notes["lens"] = fitted.camera, "fitted"
+    target = bend.Target(surroundings, camera, source, statistics, thumbs, photometric_)
+    target.write(folder, **notes)
+    return target
 
-    def __call__(self, image, label, draw: Draw):
-        colours = self.colours and self.colours[int(draw.frame * len(self.colours))]
-        return bend(image, label, draw, self.surroundings, colours, self.known)
+
+def rarity(items: list[dataset.Item]) -> dict[str, float]:
+    """How often to draw each labelled image, by id; the weights sum to 1.
+
+    First a class is drawn, by exp((1 - share) / T) with its share of all pixels (Hoyer et al., "DAFormer", CVPR
+    2022, equation 8), then one of the images that show it.
+    """
+    counts: dict[str, np.ndarray] = {}
+
+    def count(item: dataset.Item) -> None:
+        counts[item.id] = np.bincount(dataset.read_label(item.label).ravel(), minlength=256)[: len(CLASSES)]
+
+    dataset.in_threads(count, items, "rare classes")
+    table = np.stack([counts[item.id] for item in items]).astype(float)
+    shown = table > _SEEN * np.maximum(table.sum(axis=1, keepdims=True), 1)
+    share = table.sum(axis=0) / max(1.0, table.sum())
+    chance = np.where(shown.any(axis=0), np.exp((1 - share) / _TEMPERATURE), 0)
+    each = (shown * (chance / max(chance.sum(), 1e-12) / np.maximum(shown.sum(axis=0), 1))).sum(axis=1)
+    total = each.sum()
+    # An image of no class at all, or a set of them, is still drawn now and then.
+    each = (each / total if total > 0 else each) * 0.9 + 0.1 / len(items)
+    return {item.id: float(w) for item, w in zip(items, each / each.sum(), strict=True)}
 
 
 class _Resize:
@@ -177,7 +163,7 @@ class _Resize:
     def __init__(self, size: tuple[int, int]):
         self.size = size
 
-    def __call__(self, image, label, draw: Draw):
+    def __call__(self, image, label, draw: bend.Draw):
         image = cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
         return image, cv2.resize(label, self.size, interpolation=cv2.INTER_NEAREST_EXACT)
 
@@ -188,14 +174,14 @@ class _Job:
     id: str
     image: Path
     label: Path
-    draw: Draw
+    more: dict
+    draw: bend.Draw
 
     def row(self) -> dict:
-        def relative(path: Path) -> str:
-            return f"./{path.parent.name}/{path.name}"
+        def named(path: Path) -> str:
+            return f"./{path.parent.name}/{path.name}" if path.parent.name.startswith(SPLITS) else str(path)
 
-        draw = {k: round(v, 6) for k, v in vars(self.draw).items()}
-        return {"id": self.id, "img_path": relative(self.image), "gt_path": relative(self.label), **draw}
+        return {"id": self.id, "img_path": named(self.image), "gt_path": named(self.label), **self.more}
 
     def run(self, change) -> None:
         if self.label.exists() and self.image.exists():  # both are written whole
@@ -205,21 +191,42 @@ class _Job:
         dataset.write_png(self.label, label)
 
 
-def _jobs(folder: Path, data: str | Path, split: str, copies: int, seed: int) -> Iterator[_Job]:
-    for item in dataset.read_split(data, split):
-        for copy in range(copies):
+def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Job]:
+    items = dataset.read_split(data, split)
+    for item, number in zip(items, _copies(items, copies, weights), strict=True):
+        if not copies:
+            more = {"weight": round(weights[item.id] * len(items), 6)}
+            yield _Job(item, item.id, item.image.resolve(), item.label.resolve(), more, bend.Draw.middle())
+        for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
             # A generator of its own per image: the draw depends neither on the order nor on other images.
-            rng = np.random.default_rng([seed, crc32(item.id.encode()), copy])
+            draw = bend.Draw.by(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
             yield _Job(item, name, folder / f"{split}_image" / f"{name}.png",
-                       folder / f"{split}_gt" / f"{name}.png", Draw.by(rng))  # fmt: skip
+                       folder / f"{split}_gt" / f"{name}.png", bend.row(draw), draw)  # fmt: skip
 
 
-def _surroundings(folder: Path, frames: list[Path]) -> background.Background:
-    found = background.mine(frames)
-    dataset.write_png(folder / "background.png", found.mask.astype(np.uint8) * 255)
-    dataset.write_png(folder / "plate.png", found.plate)
-    return found
+def _copies(items: list[dataset.Item], copies: int, weights: dict[str, float]) -> list[int]:
+    """Bent versions of each item: one for all, and what is left by their weights (largest remainders first)."""
+    if copies <= 1:
+        return [copies] * len(items)
+    wanted = np.array([weights[item.id] for item in items]) * (copies - 1) * len(items)
+    number = np.floor(wanted).astype(int)
+    left = (copies - 1) * len(items) - number.sum()
+    number[np.argsort(number - wanted, kind="stable")[:left]] += 1
+    return (number + 1).tolist()
+
+
+def _keep_figure(fitted: calibration.Calibration, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure = fitted.figure()
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=80)
+    plt.close(figure)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def _read_cameras(path: str | Path) -> tuple[cameras.Camera, cameras.Camera]:
@@ -230,11 +237,3 @@ def _read_cameras(path: str | Path) -> tuple[cameras.Camera, cameras.Camera]:
         return cameras.from_dict(found["source"]), cameras.from_dict(found["target"])
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {error} (expected: a camera under `source` and one under `target`)") from None
-
-
-def _describe_cameras(folder: Path, known) -> None:
-    if known is None:
-        lens = {"half_fov": list(HALF_FOV), "zoom": list(ZOOM), "turn": TURN}
-        write_yaml(folder / "camera.yaml", {"guessed": "one equidistant lens per image, drawn evenly", **lens})
-    else:
-        write_yaml(folder / "camera.yaml", {"source": known[0].to_dict(), "target": known[1].to_dict(), "turn": TURN})

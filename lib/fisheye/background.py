@@ -9,7 +9,7 @@ street's light that gets through in the lens's vignette. Frames are read once an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -54,22 +54,36 @@ class Background:
     noise: float = 0.0
     gains: tuple[float, ...] = (1.0,)
 
+    def scaled(self, size: tuple[int, int]) -> Background:
+        """The same surroundings in images of (width, height)."""
+        mask = cv2.resize(self.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
+        plate, deviation = (cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (self.plate, self.deviation))
+        return replace(self, mask=mask, plate=plate, deviation=deviation)
+
     def paste(
-        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator | None = None
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator | None = None,
+        region: tuple[int, int, int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Copies of ``uint8 (H, W, 3)`` image and ``uint8 (H, W)`` label with the surroundings over them.
 
         The image's edge between them is soft over two pixels to either side, the label's is hard. With ``rng`` the
-        surroundings take the brightness of a random frame and fresh noise; without, they are the plate.
+        surroundings take the brightness of a random frame and fresh noise; without, they are the plate. ``region``
+        (x, y, width, height) is the part of the whole that image and label show.
         """
         image, label = image.copy(), label.copy()
         rows, columns, opacity, colour = self._layer
+        mask = self.mask
+        if region is not None:
+            x, y, width, height = region
+            here = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
+            rows, columns, opacity, colour = rows[here] - y, columns[here] - x, opacity[here], colour[here]
+            mask = mask[y : y + height, x : x + width]
         if rng is not None:
             noise = rng.standard_normal(colour.shape, dtype=np.float32) * np.float32(self.noise)
             colour = (colour * np.float32(rng.choice(self.gains)) + noise).clip(0, 255)
         under = image[rows, columns]
         image[rows, columns] = (under + opacity * (colour - under) + np.float32(0.5)).astype(np.uint8)
-        label[self.mask] = BACKGROUND
+        label[mask] = BACKGROUND
         return image, label
 
     @cached_property

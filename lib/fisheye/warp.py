@@ -37,7 +37,8 @@ def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndar
 
 
 def remap_table(
-    target: Camera, source: Camera, turn: np.ndarray | None = None, region: tuple[int, int, int, int] | None = None
+    target: Camera, source: Camera, turn: np.ndarray | None = None, region: tuple[int, int, int, int] | None = None,
+    shift: tuple[float, float, float] | None = None,
 ) -> np.ndarray:
     """Source pixel of every target pixel, right to 0.05 pixels.
 
@@ -47,20 +48,23 @@ def remap_table(
         turn: ``(3, 3)`` rotation from target to source rays; the target camera looks along ``turn[:, 2]`` of
             the source. None: both look the same way.
         region: (x, y, width, height) of the target image to compute; None for all of it.
+        shift: where the target camera stands, along the source camera's axes and in units of the distance at which
+            all that it sees is taken to be; its length must be below 1.
 
     Returns:
         ``float32 (height, width, 2)`` source pixels (x, y); NaN where the source sees nothing.
     """
-    return cv2.merge(_planes(target, source, turn, region))
+    return cv2.merge(_planes(target, source, turn, region, shift))
 
 
-def _planes(target: Camera, source: Camera, turn, region) -> tuple[np.ndarray, np.ndarray]:
+def _planes(target: Camera, source: Camera, turn, region, shift) -> tuple[np.ndarray, np.ndarray]:
     """x and y of :func:`remap_table`, ``float32 (height, width)`` each."""
     x0, y0, width, height = region or (0, 0, target.width, target.height)
     turn = np.eye(3) if turn is None else turn
 
     def exact(x, y):
-        return source.project(target.unproject(np.stack([x + x0, y + y0], axis=-1)) @ turn.T)
+        rays = target.unproject(np.stack([x + x0, y + y0], axis=-1)) @ turn.T
+        return source.project(rays if shift is None else _seen_from(shift, rays))
 
     # Every _CELL pixels exactly, a cell more before and two behind for the cubics, and once inside every cell.
     columns, rows = (np.arange(-1, -(-n // _CELL) + 2.0) * _CELL for n in (width, height))
@@ -77,6 +81,14 @@ def _planes(target: Camera, source: Camera, turn, region) -> tuple[np.ndarray, n
     for plane in (x, y):
         np.copyto(plane, np.float32(np.nan), where=~seen)
     return x, y
+
+
+def _seen_from(shift, rays: np.ndarray) -> np.ndarray:
+    """Where unit ``rays`` that start at ``shift`` meet the unit sphere around the origin."""
+    shift = np.asarray(shift, dtype=np.float64)
+    along = rays @ shift
+    far = np.sqrt(along * along + 1 - shift @ shift) - along
+    return shift + far[..., None] * rays
 
 
 def _between_places(values: np.ndarray) -> np.ndarray:
@@ -240,17 +252,18 @@ class Warp:
 
 
 def between(
-    target: Camera, source: Camera, turn: np.ndarray | None = None, region: tuple[int, int, int, int] | None = None
+    target: Camera, source: Camera, turn: np.ndarray | None = None, region: tuple[int, int, int, int] | None = None,
+    shift: tuple[float, float, float] | None = None,
 ) -> Warp:
     """:func:`remap_table` made ready for images of the source camera; the last few are kept for the next call."""
     turned = None if turn is None else tuple(np.asarray(turn, dtype=np.float64).ravel())
-    return _between(target, source, turned, region and tuple(region))
+    return _between(target, source, turned, region and tuple(region), shift and tuple(shift))
 
 
 @lru_cache(maxsize=_KEPT)
-def _between(target, source, turn, region) -> Warp:
+def _between(target, source, turn, region, shift) -> Warp:
     turn = None if turn is None else np.reshape(turn, (3, 3))
-    return Warp(*_planes(target, source, turn, region), (source.width, source.height))
+    return Warp(*_planes(target, source, turn, region, shift), (source.width, source.height))
 
 
 def warp_image(image: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.classes import CLASSES_WITH_BACKGROUND
-from lib.runs import InputError
+from lib.runs import InputError, read_yaml
 
 _FOLDER = Path(__file__).parent / "configs"
 
@@ -89,6 +89,12 @@ def _add_data(cfg, data: Path) -> None:
         dict(type="PackSegInputs"),
     ]
 
+    sampler = dict(type="InfiniteSampler", shuffle=True)
+    if read_yaml(data / "parameters.yaml").get("copies") == 0:
+        crops = dict(scale=cfg.scale, ratio_range=cfg.ratio_range, crop_size=cfg.crop_size)
+        train[:4] = [dict(type="BendToTarget", folder=str(data), **crops)]
+        sampler = dict(type="WeightedInfiniteSampler")
+
     def loader(split: str, pipeline: list, batch_size: int, sampler: dict) -> dict:
         return dict(
             batch_size=batch_size,
@@ -98,7 +104,7 @@ def _add_data(cfg, data: Path) -> None:
             dataset=dict(type="CompetitionDataset", folder=str(data), split=split, metainfo=meta, pipeline=pipeline),
         )
 
-    cfg.train_dataloader = loader("train_source", train, cfg.batch_size, dict(type="InfiniteSampler", shuffle=True))
+    cfg.train_dataloader = loader("train_source", train, cfg.batch_size, sampler)
     cfg.val_dataloader = loader("val_source", test, 1, dict(type="DefaultSampler", shuffle=False))
     cfg.val_evaluator = dict(type="ScoredIoU")
 
@@ -116,7 +122,7 @@ def _add_schedule(cfg) -> None:
 
 def _add_runtime(cfg, seed: int) -> None:
     cfg.default_scope = "mmseg"
-    cfg.custom_imports = dict(imports=["lib.internimage", "lib.recipes.components"], allow_failed_imports=False)
+    cfg.custom_imports = dict(imports=["lib.internimage", "lib.recipes.components", "lib.recipes.online"], allow_failed_imports=False)
     cfg.randomness = dict(seed=seed)
     cfg.log_level = "INFO"
     cfg.env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0))

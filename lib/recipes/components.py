@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -20,6 +21,7 @@ from lib import dataset
 from lib.classes import CLASSES
 from lib.recipes.progress import PROGRESS
 from lib.runs import whole_file
+
 
 @DATASETS.register_module()
 class CompetitionDataset(BaseSegDataset):
@@ -36,10 +38,13 @@ class CompetitionDataset(BaseSegDataset):
         super().__init__(reduce_zero_label=False, **kwargs)
 
     def load_data_list(self) -> list[dict]:
+        items = dataset.read_split(self.folder, self.split)
+        table = dataset.read_table(Path(self.folder) / f"{self.split}.csv", ("id",))
+        weights = table["weight"].astype(float) if "weight" in table else [1.0] * len(items)
         shared = dict(label_map=self.label_map, reduce_zero_label=False, seg_fields=[])
         return [
-            dict(img_path=str(item.image), seg_map_path=str(item.label), **shared)
-            for item in dataset.read_split(self.folder, self.split)
+            dict(img_path=str(item.image), seg_map_path=str(item.label), weight=weight, **shared)
+            for item, weight in zip(items, weights, strict=True)
         ]
 
 

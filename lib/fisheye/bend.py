@@ -1,0 +1,240 @@
+"""One source image as the target camera would have taken it: the work that 01 does file by file, and training
+crop by crop.
+
+:class:`Draw` is what chance decides about one image, :class:`Target` what is known of the target camera. The same
+draw gives the same pixels for a crop as for the whole, but for noise, JPEG blocks and a blur's last pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib import dataset
+from lib.fisheye import cameras, photometric, warp
+from lib.fisheye.background import Background
+from lib.runs import InputError, read_yaml, whole_file, write_yaml
+
+PHOTOMETRIC = ("statistics", "fourier", "none")
+"""Ways to match colours, see :mod:`lib.fisheye.photometric`; ``none`` leaves out noise, blur and JPEG as well."""
+
+RANGES = {
+    "field": (0.0, 1.0),
+    "zoom": (0.0, 1.0),
+    "bend": (-0.02, 0.02),
+    "yaw": (-0.05, 0.05),
+    "pitch": (-0.05, 0.05),
+    "roll": (-0.05, 0.05),
+    "right": (-0.05, 0.05),
+    "down": (-0.05, 0.05),
+    "forward": (-0.1, 0.1),
+    "frame": (0.0, 1.0),
+    "blur": (0.0, 0.8),
+    "noise": (0.0, 1.5),
+    "jpeg": (30.0, 130.0),
+    "vignette": (0.0, 0.15),
+    "grain": (0.0, 1.0),
+}
+"""What a :class:`Draw` is drawn from, evenly."""
+
+GUESSED_HALF_FIELD = (0.55, 1.15)
+"""Angle (rad) between the axis and the source image's side where no lens is known; the target's is the same."""
+GUESSED_ZOOM = (0.9, 1.25)
+"""Scale of a guessed lens; at 1 the bent source just fills the target's width."""
+FITTED_ZOOM = (0.94, 1.06)
+"""Scale of a fitted lens."""
+FILLED = (0.8, 1.1)
+"""The source's half field where the lens is fitted, as a share of what the target sees to its sides. The source's
+own lens is unknown; with less than 1 the outermost view stays without labels, with more the street looks smaller."""
+WIDEST = 1.3
+"""Largest half field (rad) that a source image is taken to have."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What chance decides about one image.
+
+    Attributes:
+        field, zoom: place (0-1) in the ranges of the source's field of view and of the target's focal length.
+        bend: added to a fitted lens's first coefficient.
+        yaw, pitch, roll: turn of the target camera (rad).
+        right, down, forward: its shift, in units of the distance at which the street is taken to be.
+        frame: the target frame whose colours the image takes on, as a fraction of their number.
+        blur: pixels.
+        noise: in units of the noise seen in the target's surroundings.
+        jpeg: quality; above 100, no compression.
+        vignette: darkening of the corners (0-1).
+        grain: which noise (0-1).
+    """
+
+    field: float
+    zoom: float
+    bend: float
+    yaw: float
+    pitch: float
+    roll: float
+    right: float
+    down: float
+    forward: float
+    frame: float
+    blur: float
+    noise: float
+    jpeg: float
+    vignette: float
+    grain: float
+
+    @classmethod
+    def by(cls, rng: np.random.Generator) -> Draw:
+        """A random one."""
+        return cls(**{name: float(rng.uniform(*limits)) for name, limits in RANGES.items()})
+
+    @classmethod
+    def middle(cls, **changed: float) -> Draw:
+        """No turn, no shift, nothing done to the image; but for what is ``changed``."""
+        still = {name: 0.0 for name in RANGES} | {"field": 0.5, "zoom": 0.5, "jpeg": 101.0}
+        return cls(**still | changed)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target camera as far as it is known.
+
+    Attributes:
+        surroundings: what it sees of itself.
+        lens: its fitted or given camera; None: every image draws its own from a guessed family.
+        source: the given source camera; None: it is guessed to fill the target's view. With it, nothing about the
+            two lenses is left to chance.
+        statistics: ``float32 (N, 2, 3)``, colours of target frames.
+        thumbs: ``uint8 (N, 72, 128, 3)``, small copies of them.
+        photometric: one of :data:`PHOTOMETRIC`.
+    """
+
+    surroundings: Background
+    lens: cameras.Camera | None
+    source: cameras.Camera | None
+    statistics: np.ndarray
+    thumbs: np.ndarray
+    photometric: str = "statistics"
+
+    def __post_init__(self):
+        if self.photometric not in PHOTOMETRIC:
+            raise InputError(f"photometric: {self.photometric!r} (expected one of: {', '.join(PHOTOMETRIC)})")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the target's images."""
+        return self.surroundings.mask.shape[::-1]
+
+    def scaled(self, size: tuple[int, int]) -> Target:
+        """The same camera with images of (width, height)."""
+        return replace(self, surroundings=self.surroundings.scaled(size)) if size != self.size else self
+
+    def cameras(self, draw: Draw, source_size: tuple[int, int]) -> tuple[cameras.Camera, cameras.Camera]:
+        """Source and target camera of one draw, for a source image of (width, height)."""
+
+        def place(limits, share):
+            return limits[0] + share * (limits[1] - limits[0])
+
+        if self.lens is None:
+            half, zoom = place(GUESSED_HALF_FIELD, draw.field), place(GUESSED_ZOOM, draw.zoom)
+            target = cameras.Fisheye.from_fov(self.size, 2 * half)
+            target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
+            return cameras.Pinhole.from_fov(source_size, 2 * half), target
+        target = self.lens.scaled(self.size)
+        if self.source is not None:
+            return self.source.scaled(source_size), target
+        zoom = place(FITTED_ZOOM, draw.zoom)
+        target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
+        if isinstance(target, cameras.Fisheye):
+            target = replace(target, k=(target.k[0] + draw.bend, *target.k[1:]))
+        half = min(WIDEST, place(FILLED, draw.field) * self._side)
+        return cameras.Pinhole.from_fov(source_size, 2 * half), target
+
+    @cached_property
+    def _side(self) -> float:
+        """Angle to the axis (rad) at which the lens's view ends to the sides, the wider of the two."""
+        lens = self.lens.scaled(self.size)
+        row = int(np.clip(round(lens.cy), 0, self.size[1] - 1))
+        seen = np.flatnonzero(~self.surroundings.mask[row])
+        ends = seen[[0, -1]] if seen.size else np.array([0, self.size[0] - 1])
+        rays = lens.unproject(np.stack([ends, np.full(2, row)], axis=-1).astype(float))
+        angles = np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])
+        return float(np.nanmax(angles)) if np.isfinite(angles).any() else WIDEST
+
+    def bend(
+        self, image: np.ndarray, label: np.ndarray, draw: Draw, region: tuple[int, int, int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One source image as the target camera would have seen it.
+
+        Args:
+            image: ``uint8 (h, w, 3)`` RGB.
+            label: ``uint8 (h, w)`` class ids.
+            draw: what chance decided.
+            region: (x, y, width, height) of the target image to make; None for all of it.
+
+        Returns:
+            ``uint8 (H, W, 3)`` RGB and ``uint8 (H, W)`` class ids with Background; IGNORE where neither the source
+            nor the surroundings show anything.
+        """
+        source, target = self.cameras(draw, label.shape[::-1])
+        turn = warp.rotation(draw.yaw, draw.pitch, draw.roll)
+        table = warp.between(target, source, turn, region, (draw.right, draw.down, draw.forward))
+        bent, label = table.image(image), table.label(label)
+        if self.photometric == "none":
+            return self.surroundings.paste(bent, label, None, region)
+        bent = self._recolour(bent, image, table, draw)
+        bent = photometric.darken(bent, draw.vignette, region or (0, 0, *self.size), self.size)
+        bent = photometric.blur(bent, draw.blur)
+        bent = photometric.add_noise(bent, draw.noise * self.surroundings.noise, draw.grain)
+        rng = np.random.default_rng(int(draw.grain * 2**32))
+        bent, label = self.surroundings.paste(bent, label, rng, region)
+        return photometric.compress(bent, int(draw.jpeg)) if draw.jpeg <= 100 else bent, label
+
+    def _recolour(self, bent: np.ndarray, image: np.ndarray, table: warp.Warp, draw: Draw) -> np.ndarray:
+        small = photometric.thumb(image)
+        frame = min(int(draw.frame * len(self.thumbs)), len(self.thumbs) - 1)
+        if self.photometric == "statistics":
+            # From whole images, so that a crop of sky alone is not taken for a grey street.
+            return photometric.transfer(bent, photometric.statistics(small), self.statistics[frame])
+        change = photometric.fourier_change(small, self.thumbs[frame])
+        across, down = (np.float32(n / whole) for n, whole in zip(photometric.THUMB, image.shape[1::-1], strict=True))
+        x, y = (table.x + 0.5) * across - 0.5, (table.y + 0.5) * down - 0.5
+        change = cv2.remap(change, np.nan_to_num(x), np.nan_to_num(y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.add(bent, change, dtype=cv2.CV_8U)
+
+    def write(self, folder: str | Path, **notes) -> None:
+        """Keep it in ``folder``: background.png, plate.png, looks.npz and camera.yaml, which takes ``notes`` too."""
+        folder, own = Path(folder), self.surroundings
+        dataset.write_png(folder / "background.png", own.mask.astype(np.uint8) * 255)
+        dataset.write_png(folder / "plate.png", own.plate)
+        with whole_file(folder / "looks.npz") as temporary:
+            np.savez_compressed(
+                temporary, statistics=self.statistics, thumbs=self.thumbs, deviation=own.deviation.astype(np.float16)
+            )
+        described = {name: camera and camera.to_dict() for name, camera in (("source", self.source), ("target", self.lens))}
+        look = {"photometric": self.photometric, "noise": own.noise, "gains": list(own.gains)}
+        write_yaml(folder / "camera.yaml", {**described, **look, **notes})
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Target:
+        """What :meth:`write` kept."""
+        folder = Path(folder)
+        found, looks = read_yaml(folder / "camera.yaml"), np.load(folder / "looks.npz")
+        surroundings = Background(
+            dataset.read_label(folder / "background.png") > 0, dataset.read_image(folder / "plate.png"),
+            looks["deviation"].astype(np.float32), found["noise"], tuple(found["gains"]),
+        )  # fmt: skip
+        lens, source = (found[name] and cameras.from_dict(found[name]) for name in ("target", "source"))
+        return cls(surroundings, lens, source, looks["statistics"], looks["thumbs"], found["photometric"])
+
+
+def row(draw: Draw) -> dict[str, float]:
+    """The draw for a table, six decimals each."""
+    return {name: round(value, 6) for name, value in asdict(draw).items()}
+
+
+assert [field.name for field in fields(Draw)] == list(RANGES)

@@ -1,0 +1,106 @@
+"""Make a source image look as if the target's sensor had taken it: colours, softness, noise, compression.
+
+Two ways to match colours. ``statistics`` gives the image the mean and spread of a target frame's channels in CIE
+L*a*b* (Reinhard et al., "Color transfer between images", IEEE CG&A 2001). ``fourier`` mixes the amplitudes of its
+lowest frequencies with the frame's (Yang & Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR
+2020). Both are worked out on small copies of whole images, so that a crop gets what the whole image would get.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+THUMB = (128, 72)
+"""(width, height) of the small copies."""
+_LIMITS = (0.5, 2.0)  # of the change of spread: beyond, a flat image would turn into noise
+_LOW = 2  # frequencies up to this many periods per image are mixed
+_POOL = 1 << 22  # noise values to draw slices from: fresh noise takes ten times as long
+
+
+def thumb(image: np.ndarray, view: np.ndarray | None = None) -> np.ndarray:
+    """A small copy ``uint8 (72, 128, 3)``; what ``view`` (bool (H, W)) leaves out takes the mean colour of the rest."""
+    small = cv2.resize(image, THUMB, interpolation=cv2.INTER_AREA)
+    if view is None:
+        return small
+    seen = cv2.resize(view.astype(np.uint8), THUMB, interpolation=cv2.INTER_AREA) > 0
+    if seen.any():
+        small[~seen] = small[seen].mean(axis=0).round()
+    return small
+
+
+def statistics(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Mean and standard deviation of L*, a*, b* of ``uint8 (H, W, 3)`` where ``bool (H, W)``: ``float32 (2, 3)``."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    lab = (lab.reshape(-1, 3) if mask is None else lab[mask]).astype(np.float32)
+    return np.stack([lab.mean(axis=0), lab.std(axis=0)])
+
+
+def transfer(image: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """``uint8 (H, W, 3)`` RGB, changed as statistics ``found`` must be to become ``wanted``."""
+    gain = np.clip(wanted[1] / np.maximum(found[1], 1e-3), *_LIMITS)
+    table = (np.arange(256)[:, None] - found[0]) * gain + wanted[0]
+    lab = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), table.round().clip(0, 255).astype(np.uint8)[None])
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+
+
+def fourier_change(source: np.ndarray, target: np.ndarray, share: float = 1.0) -> np.ndarray:
+    """What to add to the image of which ``source`` is the small copy, ``float32 (72, 128, 3)``.
+
+    Args:
+        source, target: from :func:`thumb`.
+        share: how much of the target's amplitude is mixed in (0-1).
+    """
+    own, other = (np.fft.fft2(image.astype(np.float32), axes=(0, 1)) for image in (source, target))
+    rows, columns = (np.abs(np.fft.fftfreq(n, 1 / n)) <= _LOW for n in source.shape[:2])
+    low = np.ix_(rows, columns)
+    amplitude = np.abs(own[low]) * (1 - share) + np.abs(other[low]) * share
+    mixed = own.copy()
+    mixed[low] = amplitude * np.exp(1j * np.angle(own[low]))
+    return (np.fft.ifft2(mixed, axes=(0, 1)).real - source).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _pool() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(_POOL, dtype=np.float32)
+
+
+def add_noise(image: np.ndarray, deviation: float, start: float) -> np.ndarray:
+    """``uint8 (H, W, 3)`` with normal noise; ``start`` in 0-1 chooses which."""
+    pool = _pool()
+    if image.size > pool.size // 2:
+        noise = np.tile(pool, -(-2 * image.size // pool.size))
+    else:
+        noise = pool
+    first = int(start * (noise.size - image.size))
+    return cv2.addWeighted(image, 1, noise[first : first + image.size].reshape(image.shape), deviation, 0, dtype=cv2.CV_8U)
+
+
+def blur(image: np.ndarray, deviation: float) -> np.ndarray:
+    """Gaussian blur of ``uint8 (H, W, 3)``; ``deviation`` in pixels, nothing happens below 0.3."""
+    return image if deviation < 0.3 else cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REPLICATE)
+
+
+def compress(image: np.ndarray, quality: int) -> np.ndarray:
+    """``uint8 (H, W, 3)`` RGB after JPEG compression at ``quality`` 1-100."""
+    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(coded, cv2.IMREAD_COLOR)  # channels go in and out in the same order
+
+
+def darken(image: np.ndarray, strength: float, region: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """Vignette: brightness falls with the squared distance from the middle, by ``strength`` in the corners.
+
+    Args:
+        image: ``uint8 (h, w, 3)``.
+        strength: 0-1.
+        region: (x, y, width, height) of the whole image that ``image`` shows.
+        size: (width, height) of the whole image.
+    """
+    x0, y0, width, height = region
+    x, y = (np.linspace(start, start + n - 1, n, dtype=np.float32) - (whole - 1) / 2
+            for start, n, whole in ((x0, width, size[0]), (y0, height, size[1])))  # fmt: skip
+    corner = (size[0] ** 2 + size[1] ** 2) / 4
+    gain = 1 - np.float32(strength / corner) * (np.square(x)[None] + np.square(y)[:, None])
+    return cv2.multiply(image, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
