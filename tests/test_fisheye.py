@@ -86,6 +86,15 @@ def test_tables_from_a_coarse_grid_are_right_to_a_twentieth_of_a_pixel(target, f
         assert not seen.any() or np.abs(table - exact)[seen].max() < 0.05
 
 
+def test_beyond_a_pinholes_horizon_nothing_is_seen():
+    """Where rays turn sideways a pinhole's pixels run to infinity, and nothing between them is in the image."""
+    source, target = source_camera((2048, 1024)), target_camera((1920, 1080))
+    turn = warp.rotation(0.03, 0.02, -0.04)
+    table = warp.remap_table(target, source, turn)
+    rays = target.rays()[warp.covered(table)] @ turn.T
+    assert np.degrees(np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])).max() < 45
+
+
 def test_a_region_of_a_table_is_the_same_as_in_the_whole():
     source, target = Pinhole.from_fov((512, 256), 1.6), Fisheye.from_fov((300, 200), 2.0)
     whole = warp.remap_table(target, source)
