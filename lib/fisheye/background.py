@@ -31,7 +31,8 @@ _SURE = 5.0  # standard deviations of the covariance from which it is no coincid
 _BLANK = 3.0  # standard deviation (0-255) within a frame below which it shows nothing
 _SMALLEST = 0.002  # of the image: a static patch below this is a coincidence of the street
 _FLICKER = 0.12  # of the street's usual relative deviation: up to here, it is the exposure that changes
-_QUIET = 0.4  # of the street's usual relative deviation: up to here, it may be reflections on the hood
+_DARK = 5.0  # of 255, added to a brightness that deviations are related to: near black all are large
+_QUIET = 0.5  # of the street's usual relative deviation: up to here, it may be reflections on the hood
 _EDGE = 0.08  # of the brightness: change across an edge that stays where it is
 
 
@@ -196,7 +197,7 @@ def static_mask(covariance: np.ndarray, mean: np.ndarray, plate: np.ndarray) -> 
         return np.zeros(covariance.shape, dtype=bool)
     usual = np.median(covariance[moving])
     deviation = np.sqrt(np.maximum(covariance, 0))
-    relative = deviation / (mean + 10)
+    relative = deviation / (mean + _DARK)
     relative /= np.median(relative[moving])
     static = (covariance < max(_SURE * by_chance, _SEEN**2 * usual)) | (relative < _FLICKER)
     # Blur carries the street a little across a sharp edge, which lies where the deviation jumps.
@@ -210,13 +211,14 @@ def static_mask(covariance: np.ndarray, mean: np.ndarray, plate: np.ndarray) -> 
 
 
 def _clean(static: np.ndarray) -> np.ndarray:
-    """Without specks and bites, and only what leans on the image's border."""
+    """Without specks, bites and frayed edges, and only what leans on the image's border."""
     width = max(3, round(min(static.shape) / 90) | 1)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     # Frame the map as static, so that closing and opening do not eat the border that the region leans on.
     mask = cv2.copyMakeBorder(static.astype(np.uint8), width, width, width, width, cv2.BORDER_CONSTANT, value=1)
     mask = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
-    return _fill_holes(_at_border(mask[width:-width, width:-width]))
+    mask = _fill_holes(_at_border(mask[width:-width, width:-width])).astype(np.uint8)
+    return cv2.medianBlur(mask, round(min(static.shape) / 40) | 1) > 0  # repeats the border by itself
 
 
 def _sky(static: np.ndarray, moving: np.ndarray, plate: np.ndarray) -> np.ndarray:

@@ -72,12 +72,14 @@ def _planes(target: Camera, source: Camera, turn, region, shift) -> tuple[np.nda
     middle = exact(*np.meshgrid(columns[1:-2] + _CELL / 2, rows[1:-2] + _CELL / 2))
     with np.errstate(invalid="ignore", over="ignore"):
         planes = _between_places(_between_places(coarse.T.astype(np.float32)).swapaxes(1, 2))
-    rows, columns = np.nonzero(_unsure(coarse, middle, planes, source)[:height, :width])
+    unsure, far = (part[:height, :width] for part in _unsure(coarse, middle, planes, source))
+    rows, columns = np.nonzero(unsure)
     x, y = (np.ascontiguousarray(plane[:height, :width]) for plane in planes)
     x[rows, columns], y[rows, columns] = exact(columns, rows).T
     # Half a pixel beyond the outer centres still belongs to the image.
     with np.errstate(invalid="ignore"):
         seen = (x >= -0.5) & (x <= source.width - 0.5) & (y >= -0.5) & (y <= source.height - 0.5)
+    seen &= ~far
     for plane in (x, y):
         np.copyto(plane, np.float32(np.nan), where=~seen)
     return x, y
@@ -102,10 +104,11 @@ def _between_places(values: np.ndarray) -> np.ndarray:
     return (windows @ np.float32(weights)).reshape(*values.shape[:-1], -1)
 
 
-def _unsure(coarse: np.ndarray, middle: np.ndarray, planes: np.ndarray, source: Camera) -> np.ndarray:
-    """``bool (H, W)``: pixels of cells in which ``planes (2, H, W)`` may be wrong, as they are in the ``middle``.
-
-    What lies well outside the source image may be wrong.
+def _unsure(
+    coarse: np.ndarray, middle: np.ndarray, planes: np.ndarray, source: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """``bool (H, W)`` each: pixels of cells in which ``planes (2, H, W)`` may be wrong, as they are in the ``middle``;
+    first those near the source image, then those far outside of it.
     """
     found = planes[:, _CELL // 2 :: _CELL, _CELL // 2 :: _CELL].transpose(1, 2, 0)
     inner = coarse[1:-1, 1:-1]
@@ -116,7 +119,7 @@ def _unsure(coarse: np.ndarray, middle: np.ndarray, planes: np.ndarray, source: 
         size = np.array([source.width, source.height])
         margin = np.minimum(high - low, size) + 1
         near = ((high + margin >= 0) & (low - margin <= size)).all(axis=-1)
-    return np.repeat(np.repeat(off & near, _CELL, axis=0), _CELL, axis=1)
+    return tuple(np.repeat(np.repeat(c, _CELL, axis=0), _CELL, axis=1) for c in (off & near, off & ~near))
 
 
 def covered(table: np.ndarray) -> np.ndarray:

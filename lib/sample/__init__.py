@@ -23,8 +23,10 @@ from lib.classes import CLASSES
 from lib.runs import InputError, claim, whole_file, write_yaml
 from lib.sample.render import render
 from lib.sample.target import (
+    RIGS,
     SOURCE_SENSOR,
     TARGET_SENSOR,
+    Rig,
     Sensor,
     Surroundings,
     source_camera,
@@ -32,7 +34,8 @@ from lib.sample.target import (
 )
 
 __all__ = [
-    "SOURCE_SENSOR", "TARGET_SENSOR", "Sensor", "Surroundings", "render", "source_camera", "target_camera", "write",
+    "RIGS", "SOURCE_SENSOR", "TARGET_SENSOR", "Rig", "Sensor", "Surroundings", "render", "source_camera",
+    "target_camera", "write",
 ]  # fmt: skip
 
 

@@ -109,10 +109,49 @@ class Surroundings:
         return np.hypot(x - self.centre[0], y - self.centre[1]), above_edge, x
 
 
-_COEFFICIENTS = (-0.04, 0.006, -0.0015, 0.0001)
-
 SOURCE_SENSOR = Sensor(noise=1.5)
 TARGET_SENSOR = Sensor(gain=(1.04, 0.97, 0.84), gamma=1.25, contrast=0.84, blur=0.6, noise=4.0)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A fisheye camera as mounted on a car.
+
+    Args:
+        surroundings: what it sees of itself and of the car.
+        sensor: what becomes of the light.
+        across: degrees that the image's width would cover without the lens circle.
+        k: coefficients of the lens, :class:`lib.fisheye.cameras.Fisheye`.
+    """
+
+    surroundings: Surroundings = Surroundings()
+    sensor: Sensor = TARGET_SENSOR
+    across: float = 192.0
+    k: tuple[float, float, float, float] = (-0.04, 0.006, -0.0015, 0.0001)
+
+    def camera(self, size: tuple[int, int]) -> Fisheye:
+        """The lens, centred in its circle; ``size`` = (width, height)."""
+        lens = Fisheye.from_fov(size, float(np.radians(self.across)), self.k)
+        right, down = self.surroundings.centre
+        return replace(lens, cx=lens.cx + right * size[1], cy=lens.cy + down * size[1])
+
+
+RIGS = {
+    "sample": Rig(),
+    "small circle": Rig(
+        Surroundings(circle=0.6, centre=(-0.02, 0.01), soft=0.03, hood=0.1, bend=0.1, lean=-0.04, colour=(0.2, 0.2, 0.2)),
+        Sensor(gain=(0.9, 1, 1.05), contrast=0.9, noise=6.0), 230.0, (0.02, -0.003, 0.0, 0.0),
+    ),
+    "high hood": Rig(
+        Surroundings(circle=1.2, centre=(0, 0), soft=0.05, hood=0.3, bend=-0.12, lean=0.05, colour=(0.7, 0.68, 0.65)),
+        Sensor(noise=2.0, blur=0.4), 150.0, (0.0, 0.0, 0.0, 0.0),
+    ),
+    "soft circle": Rig(
+        Surroundings(circle=0.85, centre=(0.03, 0.02), soft=0.08, hood=0.2, bend=0.35, lean=0.0, colour=(0.3, 0.1, 0.1)),
+        Sensor(gain=(1, 1, 0.9), gamma=1.4, contrast=0.8, blur=0.8, noise=5.0), 185.0, (-0.02, 0.0, 0.0, 0.0),
+    ),
+}  # fmt: skip
+"""The sample's own rig, and others to measure with: different lens, hood, circle and sensor."""
 
 
 def source_camera(size: tuple[int, int]) -> Camera:
@@ -120,17 +159,6 @@ def source_camera(size: tuple[int, int]) -> Camera:
     return Pinhole.from_fov(size, float(np.radians(68)))
 
 
-def target_camera(
-    size: tuple[int, int], surroundings: Surroundings | None = None, across: float = 192.0, k=_COEFFICIENTS
-) -> Camera:
-    """The fisheye of the target and test images: about 160 degrees across its lens circle.
-
-    Args:
-        size: (width, height) in pixels.
-        surroundings: whose lens circle the camera is centred in; None for the sample's own.
-        across: degrees that the image's width would cover without the circle.
-        k: coefficients of :class:`lib.fisheye.cameras.Fisheye`.
-    """
-    lens = Fisheye.from_fov(size, np.radians(across), k)
-    right, down = (surroundings or Surroundings()).centre
-    return replace(lens, cx=lens.cx + right * size[1], cy=lens.cy + down * size[1])
+def target_camera(size: tuple[int, int]) -> Camera:
+    """The fisheye of the target and test images: about 160 degrees across its lens circle."""
+    return RIGS["sample"].camera(size)

@@ -1,0 +1,211 @@
+"""The fisheye part: how exact and how fast its tables are, what labels keep, how well surroundings are found.
+
+Everything is rendered by :mod:`lib.sample` from the seeds below. Prints a table per measurement and keeps all in
+``benchmarks/results/fisheye.json``; ``--only NAME`` measures one and leaves the others' results as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lib import dataset
+from lib.classes import CLASSES, IGNORE
+from lib.fisheye import background, warp
+from lib.fisheye.cameras import Fisheye, Pinhole
+from lib.sample import RIGS, SOURCE_SENSOR, render, source_camera, target_camera
+from lib.sample.weather import Weather
+
+RESULTS = Path(__file__).parent / "results" / "fisheye.json"
+SOURCE = (2048, 1024)
+TURN = warp.rotation(0.03, 0.02, -0.04)
+SCENES = [(11, i) for i in range(6)]
+FRAMES = [(21, i) for i in range(24)]
+ROUNDS = 15
+
+
+def milliseconds(run: Callable) -> float:
+    """Median of ``ROUNDS``, after one to warm up."""
+    taken = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return round(1e3 * statistics.median(taken[1:]), 2)
+
+
+def lenses(size: tuple[int, int]) -> dict:
+    """(target, source): the sample's own cameras, and both ends of the range that is guessed without calibration."""
+    pairs = {"sample": (target_camera(size), source_camera(SOURCE))}
+    for name, half in (("mild", 0.55), ("strong", 1.15)):
+        pairs[name] = Fisheye.from_fov(size, 2 * half), Pinhole.from_fov(SOURCE, 2 * half)
+    return pairs
+
+
+def tables() -> list[dict]:
+    """One thread. Milliseconds for a remap table, for the fixed-point tables made from it, for one image and one
+    label of 2048x1024 through them; and the largest error of the table in source pixels."""
+    cv2.setNumThreads(1)
+    image, label = render(SCENES[0], source_camera(SOURCE), SOURCE_SENSOR)
+    rows = []
+    for name, (target, source) in lenses((1920, 1080)).items():
+        exact = source.project(target.rays() @ TURN.T)
+        for region in (None, (448, 284, 1024, 512)):
+            ready = warp.Warp(*cv2.split(warp.remap_table(target, source, TURN, region)), SOURCE)
+            ready.image(image), ready.label(label)
+            x, y, width, height = region or (0, 0, target.width, target.height)
+            found = np.stack([ready.x, ready.y], axis=-1)[ready.covered]
+            error = np.abs(found - exact[y : y + height, x : x + width][ready.covered]).max()
+
+            def fixed(x=ready.x, y=ready.y):
+                fresh = warp.Warp(x, y, SOURCE)
+                return fresh._maps, fresh._nearest
+
+            rows.append({
+                "lens": name, "size": f"{width}x{height}",
+                "table ms": milliseconds(lambda t=target, s=source, r=region: warp._planes(t, s, TURN, r)),
+                "fixed ms": milliseconds(fixed),
+                "image ms": milliseconds(lambda w=ready: w.image(image)),
+                "label ms": milliseconds(lambda w=ready: w.label(label)),
+                "error px": round(float(error), 4),
+            })  # fmt: skip
+    return rows
+
+
+def thin() -> list[dict]:
+    """What minified labels keep of poles, traffic lights and traffic signs, over six rendered 2048x1024 labels.
+
+    The truth of a target pixel is the share of each class among 4x4 nearest samples of the source label, spread
+    evenly over the pixel. ``recall`` is the part of a class's area, counted in samples, that lies in pixels which
+    a label gives that class; ``supersampled`` is the label made from those samples, where a thin class takes a pixel
+    from a quarter on and the most frequent class takes the others; ``nearest`` is what plain remapping gives.
+    ``of supersampled`` is the target figure: recall over the supersampled label's. ``area`` is a label's area over the
+    true one: a label that simply thickened what is thin would show there.
+    """
+    labels = [render(scene, source_camera(SOURCE))[1] for scene in SCENES]
+    rows = []
+    for size in ((960, 540), (480, 270)):
+        for name, (target, source) in lenses(size).items():
+            sums = sum(_thin_sums(label, target, source) for label in labels)
+            for thin_class, (truth, *found) in zip((*warp.THIN, None), (*sums, sums.sum(axis=0)), strict=True):
+                row = {"lens": name, "size": f"{size[0]}x{size[1]}"}
+                row["class"] = "all three" if thin_class is None else CLASSES[thin_class]
+                row["pixels"] = round(float(truth), 1)
+                for way, kept, area in zip(("warped", "supersampled", "nearest"), found[:3], found[3:], strict=True):
+                    row[f"{way} recall"], row[f"{way} area"] = round(kept / truth, 4), round(area / truth, 3)
+                row["of supersampled"] = round(found[0] / found[1], 4)
+                rows.append(row)
+    return rows
+
+
+def _thin_sums(label: np.ndarray, target, source) -> np.ndarray:
+    """Per thin class: true area, area kept by three labels, area of the three labels; ``float (3, 7)`` in pixels."""
+    table = warp.remap_table(target, source, TURN)
+    fine = warp.remap_table(target.scaled((4 * target.width, 4 * target.height)), source, TURN)
+    plain, samples = (
+        cv2.remap(label, np.nan_to_num(t, nan=-9), None, cv2.INTER_NEAREST, borderValue=IGNORE) for t in (table, fine)
+    )
+    samples = samples.reshape(target.height, 4, target.width, 4)
+    shares = np.stack([(samples == c).mean(axis=(1, 3)) for c in range(len(CLASSES))]) * warp.covered(table)
+    most = shares[list(warp.THIN)]
+    fine_label = np.where(most.max(axis=0) >= 0.25, np.array(warp.THIN)[most.argmax(axis=0)], shares.argmax(axis=0))
+    ways = (warp.warp_label(label, table), fine_label, plain)
+    return np.array([
+        [shares[c].sum(), *(shares[c][way == c].sum() for way in ways), *((way == c).sum() for way in ways)]
+        for c in warp.THIN
+    ])  # fmt: skip
+
+
+def surroundings() -> list[dict]:
+    """IoU of the mask that is mined from rendered frames with the true one, per rig, kind of frames and their number.
+
+    The truth is where less than 5 % of the street's light gets through the lens (``lib.sample.target.SEEN``), as in
+    the sample's labels; ``IoU, hidden`` counts against where none at all gets through.
+    """
+    rows, size = [], (480, 270)
+    for name, rig in RIGS.items():
+        for kind, frames in _kinds(rig, size).items():
+            for count in (len(frames), 16):
+                with tempfile.TemporaryDirectory() as folder:
+                    paths = [Path(folder) / f"{i}.png" for i in range(count)]
+                    for path, frame in zip(paths, frames, strict=False):
+                        dataset.write_png(path, frame)
+                    start = time.perf_counter()
+                    found = background.mine(paths).mask
+                    seconds = time.perf_counter() - start
+                truths = {"IoU": rig.surroundings.mask(size), "IoU, hidden": rig.surroundings.hidden(size)}
+                row = {"rig": name, "frames": kind, "number": count}
+                row |= {key: round((found & t).sum() / (found | t).sum(), 4) for key, t in truths.items()}
+                rows.append(row | {"seconds": round(seconds, 2)})
+    return rows
+
+
+def _kinds(rig, size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+    def frames():
+        return [render(scene, rig.camera(size), rig.sensor, rig.surroundings)[0] for scene in FRAMES]
+
+    rng = np.random.default_rng(0)
+    hood = replace(rig.surroundings, circle=9.0).mask(size) & ~replace(rig.surroundings, hood=0.0).mask(size)
+    day = frames()
+    night = [np.clip(f * 0.15 + rng.normal(0, 3, f.shape), 0, 255).round().astype(np.uint8) for f in day]
+    standing = [
+        day[8],
+        *(np.clip(day[8] + rng.normal(0, 3, f.shape), 0, 255).round().astype(np.uint8) for f in day[:7]),
+    ]
+    x, shiny = np.arange(size[0]) / 30, []
+    for f in day:
+        mirrored = f * rng.uniform(0.9, 1.1) + 4 * np.sin(x + rng.uniform(0, 6))[:, None]
+        shiny.append(np.where(hood[..., None], mirrored, f).clip(0, 255).round().astype(np.uint8))
+    clear, Weather.sky = Weather.sky, lambda self, rays: np.full((rays.shape[1], 3), 0.6, np.float32)
+    try:
+        overcast = frames()
+    finally:
+        Weather.sky = clear
+    return {
+        "day": day, "night": night, "a third standing": day[:8] + standing + day[16:],
+        "reflections": shiny, "constant sky": overcast,
+    }  # fmt: skip
+
+
+MEASUREMENTS: dict[str, Callable[[], list[dict]]] = {"tables": tables, "thin": thin, "surroundings": surroundings}
+
+
+def show(rows: list[dict]) -> None:
+    cells = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the fisheye part.")
+    parser.add_argument("--only", choices=MEASUREMENTS, help="one measurement instead of all")
+    only = parser.parse_args().only
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "opencv": cv2.__version__,
+    }
+    for name in [only] if only else MEASUREMENTS:
+        rows = MEASUREMENTS[name]()
+        print(f"\n{name}")
+        show(rows)
+        results[name] = {"machine": machine, "rows": rows}
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
