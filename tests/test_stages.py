@@ -14,7 +14,8 @@ import pytest
 
 from lib import dataset, training
 from lib.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
-from lib.fisheye.augment import Draw, augment, bend
+from lib.fisheye.augment import augment
+from lib.fisheye.bend import Draw, Target
 from lib.fisheye.background import Background
 from lib.inference import infer
 from lib.runs import InputError, finished, read_yaml
@@ -73,7 +74,8 @@ def test_augmented_images_look_like_targets(sample, augmented):
             assert (label == BACKGROUND).mean() > 0.05
     mask, plate = dataset.read_label(folder / "background.png") > 0, dataset.read_image(folder / "plate.png")
     mask = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0  # its edge is soft
-    assert (dataset.read_image(items[0].image)[mask] == plate[mask]).all()
+    off = dataset.read_image(items[0].image)[mask].astype(float) - plate[mask]  # but for noise and compression
+    assert np.abs(off).mean() < 8
     dataset.check(folder, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
 
 
@@ -116,7 +118,8 @@ def test_known_cameras_bend_the_source_exactly():
     nothing = Background(
         np.zeros((180, 320), bool), np.zeros((180, 320, 3), np.uint8), np.zeros((180, 320), np.float32)
     )
-    _, bent = bend(image, label, Draw(1.0, 1.0, 0.0, 0.0, 0.0, 0.0), nothing, known=(source, target))
+    knowing = Target(nothing, target, source, np.zeros((1, 2, 3)), np.zeros((1, 72, 128, 3)), "none")
+    _, bent = knowing.bend(image, label, Draw.middle())
     seen = bent != IGNORE
     assert 0.1 < seen.mean() < 0.9
     assert (bent == truth)[seen].mean() > 0.96
@@ -130,7 +133,7 @@ def test_known_cameras_are_read_and_described(sample, tmp_path):
 
 
 def test_augmented_images_take_on_the_targets_colours(sample, augmented, tmp_path):
-    augment(sample, tmp_path, seed=1, match_colours=False)
+    augment(sample, tmp_path, seed=1, photometric="none")
     frames = [dataset.read_image(item.image) for item in dataset.read_split(sample, "train_target")]
     view = dataset.read_label(augmented / "augmented" / "background.png") == 0
 

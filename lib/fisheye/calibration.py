@@ -3,7 +3,7 @@
 Three kinds of evidence are weighed in one fit. The image circle, where the lens shows its rim, gives the centre and
 a first idea of the focal length. Edges must become straight (:mod:`lib.fisheye.plumbline`), and those that follow
 the street must meet at right angles. What is known of lenses in general holds where the frames say little: with
-nothing to go by the answer is that ordinary wide lens, and the confidence says so.
+nothing to go by the answer is that ordinary wide lens, and the confidence says so. Pixels are taken to be square.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
         background: its static surroundings, where no edges are looked for.
 
     Raises:
-        InputError: no frames, unreadable ones, or frames of another size than the background.
+        InputError: no frames, unreadable ones, frames of another size than the background, or nothing but
+            background.
     """
     if not len(paths):
         raise InputError("calibration: no target frames, at least 1 is needed.")
@@ -130,6 +131,8 @@ def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
     height, width = background.mask.shape
     size = (min(width, _WIDTH), round(height * min(width, _WIDTH) / width))
     view = _view(background.mask, size)
+    if not view.any():
+        raise InputError("calibration: the static surroundings cover the whole image, no street is left to look at.")
     found = in_threads(lambda path: _edges(path, (width, height), size, view), chosen, "calibration")
     rim = circle.find(background.mask, size)
     expected = prior(size, rim)
@@ -211,8 +214,13 @@ def _best(lines: plumbline.Edges, expected: plumbline.Prior, view: np.ndarray) -
 
 def _sees(lens: np.ndarray, view: np.ndarray) -> bool:
     """Whether every visible pixel is within the lens's reach."""
-    y, x = np.nonzero(view[::16, ::16])
-    return bool(np.isfinite(_camera(lens, view.shape[::-1]).unproject(np.stack([x, y], axis=-1) * 16.0)).all())
+    return bool(np.isfinite(_camera(lens, view.shape[::-1]).unproject(_visible(view))).all())
+
+
+def _visible(view: np.ndarray) -> np.ndarray:
+    """Some 2000 pixels spread over the view, ``float64 (N, 2)``."""
+    pixels = np.argwhere(view)[:, ::-1].astype(float)
+    return pixels[:: max(1, len(pixels) // 2000)]
 
 
 def _camera(lens: np.ndarray, size: tuple[int, int]) -> Fisheye:
@@ -226,10 +234,7 @@ def _doubt(lens: np.ndarray, covariance: np.ndarray, view: np.ndarray, bend_only
 
     With ``bend_only``, after the turn of the camera and the stretch of the world along its axis that make it least.
     """
-    y, x = np.nonzero(view[::16, ::16])
-    if not len(x):
-        return float("inf")
-    pixels = np.stack([x, y], axis=-1) * 16.0
+    pixels = _visible(view)
     seen = plumbline.rays(lens, pixels)
     nudge, axes = 1e-4, np.eye(3)
 

@@ -26,6 +26,10 @@ _BLOCKS = 12
 """Frames are taken as independent in this many runs of neighbours: those of a drive show the same houses."""
 _SCALES = (3.0, 2.0, 1.5, 1.0, 1.0, 0.7, 0.7, 0.5, 0.5, 0.5, 0.5, 0.5)
 """Per step, the deviation (pixels) at which an edge loses its say: wide at first, to be drawn in from afar."""
+_LARGEST = np.array([20, 20, 0.1, 0.05, 0.02, 0.01, 0.005])  # step of PARAMETERS, so that the lens stays one
+_LARGEST_TURN = 0.1  # rad
+_NUDGES = np.diag([1e-2, 1e-2, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4])  # of PARAMETERS, for derivatives by differences
+_PIXEL = 1e-2 * np.eye(2)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Fit:
 
     Attributes:
         lens: ``float64 (7,)``, PARAMETERS.
-        covariance: ``float64 (7, 7)`` of the lens; frames are taken as independent, edges of one frame are not.
+        covariance: ``float64 (7, 7)`` of the lens, from how far runs of neighbouring frames disagree ("sandwich";
+            Liang & Zeger, "Longitudinal data analysis using generalized linear models", Biometrika 1986).
         directions: ``float64 (frames, 3, 3)``, rows: down, along and across the street, in camera rays.
         kind: ``int (E,)``, the direction an edge runs along; 3: any other.
         weight: ``float64 (E,)``, 0-1, an edge's say.
@@ -95,12 +100,9 @@ def fit(edges: Edges, lens: np.ndarray, prior: Prior) -> Fit:
     for scale in _SCALES:
         step = _linearised(edges, lens, directions, prior, scale)
         lens = lens + np.clip(step.lens, -_LARGEST, _LARGEST)
-        directions = _turned(directions, np.clip(step.turns, -0.1, 0.1))
+        directions = _turned(directions, np.clip(step.turns, -_LARGEST_TURN, _LARGEST_TURN))
     last = _linearised(edges, lens, directions, prior, _SCALES[-1])
     return Fit(lens, last.covariance, directions, last.kind, last.weight, last.deviation, last.cost)
-
-
-_LARGEST = np.array([20, 20, 0.1, 0.05, 0.02, 0.01, 0.005])  # step of the lens, so that it stays one
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,14 @@ def _directions(edges: Edges, seen: np.ndarray) -> np.ndarray:
     length = np.arccos(np.clip((seen[:, 0] * seen[:, -1]).sum(-1), -1, 1))
     tilts = np.array(np.meshgrid(np.linspace(-0.3, 0.3, 9), np.radians(np.arange(-45, 45, 2.5)))).reshape(2, -1).T
     candidates = np.array([_upright(tilt, yaw) for tilt, yaw in tilts])
-    off = np.abs(np.einsum("kai,ei->eka", candidates, normals)).min(axis=-1)
-    votes = np.exp(-0.5 * (off / 0.03) ** 2) * length[:, None]
     likely = np.exp(-0.5 * (tilts[:, 0] / _TILT) ** 2)
-    best = np.stack([(votes[edges.frame == i].sum(axis=0) * likely).argmax() for i in range(edges.frames)])
-    return candidates[best]
+
+    def best(own: np.ndarray) -> np.ndarray:
+        off = np.abs(np.einsum("kai,ei->eka", candidates, normals[own])).min(axis=-1)
+        votes = length[own] @ np.exp(-0.5 * (off / 0.03) ** 2)
+        return candidates[(votes * likely).argmax()]
+
+    return np.stack([best(edges.frame == i) for i in range(edges.frames)])
 
 
 def _upright(tilt: float, yaw: float) -> np.ndarray:
@@ -162,10 +167,6 @@ def _linearised(edges: Edges, lens, directions, prior: Prior, scale: float) -> _
     deviation = np.sqrt((residual[..., 0] ** 2).mean(axis=1))
     weight = 1 / (1 + (deviation / scale) ** 2) ** 2  # Geman-McClure
     return _solved(edges, lens, directions, prior, scale, (residual, by_lens, by_turn), planes.kind, weight, deviation)
-
-
-_PIXEL = 1e-2 * np.eye(2)
-_NUDGES = np.diag([1e-2, 1e-2, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4])
 
 
 @dataclass(frozen=True)
@@ -226,11 +227,9 @@ def _solved(edges: Edges, lens, directions, prior: Prior, scale, linear, kind, w
 
     ll, lt, tt = summed(by_lens, by_lens), summed(by_lens, by_turn), summed(by_turn, by_turn)
     gl, gt = summed(by_lens, residual)[..., 0], summed(by_turn, residual)[..., 0]
-    # Down is expected near the image's down: of its tilt, only what lies across it can be told.
-    down = directions[:, 0]
-    tilt = np.cross(down, np.array([0.0, 1.0, 0.0]))
+    # Down is expected near the image's down; the turn about it is held a little, for frames that do not tell it.
     tt = tt + np.eye(3) / _TILT**2
-    gt = gt - tilt / _TILT**2
+    gt = gt - np.cross(directions[:, 0], np.array([0.0, 1.0, 0.0])) / _TILT**2
     inverse = np.linalg.inv(tt)
     reduced = ll - lt @ inverse @ lt.transpose(0, 2, 1)
     gradient = gl - (lt @ inverse @ gt[..., None])[..., 0]
@@ -239,7 +238,8 @@ def _solved(edges: Edges, lens, directions, prior: Prior, scale, linear, kind, w
     pull = (lens - prior.mean) * certain
     step = -np.linalg.solve(hessian, gradient.sum(axis=0) + pull)
     turns = -(inverse @ (gt + (lt.transpose(0, 2, 1) @ step))[..., None])[..., 0]
-    spread = sum(np.outer(g, g) for g in (b.sum(axis=0) for b in np.array_split(gradient, min(len(gradient), _BLOCKS))))
+    runs = [run.sum(axis=0) for run in np.array_split(gradient, min(len(gradient), _BLOCKS))]
+    spread = sum(np.outer(run, run) for run in runs)
     flat = np.linalg.inv(hessian)
     covariance = flat @ (spread + np.diag(certain)) @ flat
     lost = scale**2 * (1 - 1 / (1 + (deviation / scale) ** 2))
