@@ -206,10 +206,15 @@ def _best(lines: plumbline.Edges, expected: plumbline.Prior, view: np.ndarray) -
     few = frame % max(1, round(len(used) / _START_FRAMES)) == 0
     some = plumbline.Edges(lines.points[few], np.unique(frame[few], return_inverse=True)[1])
     starts = [plumbline.fit(some, expected.mean + step * np.eye(7)[2], expected) for step in _STARTS]
-    first = plumbline.fit(lines, min(starts, key=lambda one: one.cost).lens, expected)
+    starts.sort(key=_cost)
+    fits = [plumbline.fit(lines, start.lens, expected) for start in starts[:3]]
     # With a good lens, the streets' directions are guessed better than they were at first.
-    fits = [one for one in (first, plumbline.fit(lines, first.lens, expected)) if _sees(one.lens, view)]
-    return min(fits, key=lambda one: one.cost, default=None)
+    fits.append(plumbline.fit(lines, min(fits, key=_cost).lens, expected))
+    return min((one for one in fits if _sees(one.lens, view)), key=_cost, default=None)
+
+
+def _cost(one: plumbline.Fit) -> float:
+    return one.cost
 
 
 def _sees(lens: np.ndarray, view: np.ndarray) -> bool:
