@@ -58,7 +58,7 @@ def run(
     chosen = names[names.index(first) : names.index(last) + 1]
     data, out = Path(data).resolve(), Path(out).resolve()
     wanted = {"data": str(data), "out": str(out), **(parameters or {})}
-    known = {stage: _parameters(NOTEBOOKS / f"{STAGES[stage]}.ipynb") for stage in chosen}
+    known = {stage: _parameters(NOTEBOOKS / f"{STAGES[stage]}.ipynb") for stage in STAGES}
     if unknown := set(parameters or ()) - set().union(*known.values()):
         there = ", ".join(sorted(set().union(*known.values()) - {"data", "out", "overwrite"}))
         raise InputError(f"parameter {sorted(unknown)[0]!r} is in none of the notebooks (there are: {there})")

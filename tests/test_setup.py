@@ -23,6 +23,7 @@ FLOORS = [
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes"},
     {"lib.training"},
     {"lib.inference", "lib.submission"},
+    {"lib.looking"},
     {"lib.pipeline"},
 ]
 
