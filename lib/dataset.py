@@ -258,10 +258,13 @@ def odd_values(label: np.ndarray, classes: int = len(CLASSES)) -> str:
 
 def write_png(path: str | Path, array: np.ndarray) -> None:
     """Write ``uint8 (H, W)`` or ``uint8 (H, W, 3)`` RGB, whole or not at all; missing folders are made."""
+    options = []
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+        # In noise there are no repetitions to look for.
+        options = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
     with whole_file(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", array)[1])
+        temporary.write_bytes(cv2.imencode(".png", array, options)[1])
 
 
 def _whole_bytes(path: str | Path) -> bytes:

@@ -170,6 +170,7 @@ class _Resize:
 
 @dataclass(frozen=True)
 class _Job:
+    folder: Path
     item: dataset.Item
     id: str
     image: Path
@@ -179,7 +180,7 @@ class _Job:
 
     def row(self) -> dict:
         def named(path: Path) -> str:
-            return f"./{path.parent.name}/{path.name}" if path.parent.name.startswith(SPLITS) else str(path)
+            return f"./{path.relative_to(self.folder)}" if path.is_relative_to(self.folder) else str(path)
 
         return {"id": self.id, "img_path": named(self.image), "gt_path": named(self.label), **self.more}
 
@@ -196,12 +197,12 @@ def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[
     for item, number in zip(items, _copies(items, copies, weights), strict=True):
         if not copies:
             more = {"weight": round(weights[item.id] * len(items), 6)}
-            yield _Job(item, item.id, item.image.resolve(), item.label.resolve(), more, bend.Draw.middle())
+            yield _Job(folder, item, item.id, item.image.resolve(), item.label.resolve(), more, bend.Draw.middle())
         for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
             # A generator of its own per image: the draw depends neither on the order nor on other images.
             draw = bend.Draw.by(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
-            yield _Job(item, name, folder / f"{split}_image" / f"{name}.png",
+            yield _Job(folder, item, name, folder / f"{split}_image" / f"{name}.png",
                        folder / f"{split}_gt" / f"{name}.png", bend.row(draw), draw)  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Make a source image look as if the target's sensor had taken it: colours, softness, noise, compression.
 
-Two ways to match colours. ``statistics`` gives the image the mean and spread of a target frame's channels in CIE
-L*a*b* (Reinhard et al., "Color transfer between images", IEEE CG&A 2001). ``fourier`` mixes the amplitudes of its
+Two ways to match colours. ``statistics`` gives the image's channels the mean and spread of a target frame's (after
+Reinhard et al., "Color transfer between images", IEEE CG&A 2001, but in RGB: one look-up table). ``fourier`` mixes the amplitudes of its
 lowest frequencies with the frame's (Yang & Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR
 2020). Both are worked out on small copies of whole images, so that a crop gets what the whole image would get.
 """
@@ -22,7 +22,8 @@ _POOL = 1 << 22  # noise values to draw slices from: fresh noise takes ten times
 
 def thumb(image: np.ndarray, view: np.ndarray | None = None) -> np.ndarray:
     """A small copy ``uint8 (72, 128, 3)``; what ``view`` (bool (H, W)) leaves out takes the mean colour of the rest."""
-    small = cv2.resize(image, THUMB, interpolation=cv2.INTER_AREA)
+    step = max(1, image.shape[1] // (4 * THUMB[0]))  # of a large image, a grid of pixels is enough
+    small = cv2.resize(image[::step, ::step], THUMB, interpolation=cv2.INTER_AREA)
     if view is None:
         return small
     seen = cv2.resize(view.astype(np.uint8), THUMB, interpolation=cv2.INTER_AREA) > 0
@@ -32,18 +33,16 @@ def thumb(image: np.ndarray, view: np.ndarray | None = None) -> np.ndarray:
 
 
 def statistics(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Mean and standard deviation of L*, a*, b* of ``uint8 (H, W, 3)`` where ``bool (H, W)``: ``float32 (2, 3)``."""
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-    lab = (lab.reshape(-1, 3) if mask is None else lab[mask]).astype(np.float32)
-    return np.stack([lab.mean(axis=0), lab.std(axis=0)])
+    """Mean and standard deviation of the channels of ``uint8 (H, W, 3)`` where ``bool (H, W)``: ``float32 (2, 3)``."""
+    values = (image.reshape(-1, 3) if mask is None else image[mask]).astype(np.float32)
+    return np.stack([values.mean(axis=0), values.std(axis=0)])
 
 
 def transfer(image: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """``uint8 (H, W, 3)`` RGB, changed as statistics ``found`` must be to become ``wanted``."""
     gain = np.clip(wanted[1] / np.maximum(found[1], 1e-3), *_LIMITS)
     table = (np.arange(256)[:, None] - found[0]) * gain + wanted[0]
-    lab = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), table.round().clip(0, 255).astype(np.uint8)[None])
-    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+    return cv2.LUT(image, table.round().clip(0, 255).astype(np.uint8)[None])
 
 
 def fourier_change(source: np.ndarray, target: np.ndarray, share: float = 1.0) -> np.ndarray:
