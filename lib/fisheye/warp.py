@@ -119,7 +119,13 @@ def _unsure(
         size = np.array([source.width, source.height])
         margin = np.minimum(high - low, size) + 1
         near = ((high + margin >= 0) & (low - margin <= size)).all(axis=-1)
-    return tuple(np.repeat(np.repeat(c, _CELL, axis=0), _CELL, axis=1) for c in (off & near, off & ~near))
+    return tuple(_spread_out(cells) > 0 for cells in (off & near, off & ~near))
+
+
+def _spread_out(cells: np.ndarray) -> np.ndarray:
+    """``uint8``: every cell's value for each of its pixels."""
+    size = cells.shape[1] * _CELL, cells.shape[0] * _CELL
+    return cv2.resize(cells.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
 
 
 def covered(table: np.ndarray) -> np.ndarray:
@@ -148,7 +154,8 @@ class Warp:
     def image(self, image: np.ndarray) -> np.ndarray:
         """``uint8 (h, w, 3)`` seen through the table, as large as that; black where the source sees nothing."""
         self._check(image)
-        return self._sample(image)
+        part, inner = self._part
+        return inner._sample(image[part])
 
     def label(self, label: np.ndarray) -> np.ndarray:
         """``uint8 (h, w)`` class ids seen through the table; IGNORE where the source sees nothing.
@@ -157,8 +164,26 @@ class Warp:
         ``THIN_SHARE`` of a pixel takes it first.
         """
         self._check(label)
+        part, inner = self._part
+        return inner._label(label[part])
+
+    @cached_property
+    def _part(self) -> tuple[tuple[slice, slice], Warp]:
+        """Rows and columns of the source that the table reaches, and the table for them alone."""
+        edge, box = 1 << _LEVELS, []
+        for plane, whole in ((self.y, self.size[1]), (self.x, self.size[0])):
+            low, high = np.nanmin(plane, initial=whole), np.nanmax(plane, initial=0)
+            # Whole pixels of every level of the pyramid, and one more to either side.
+            first = max(0, int(low) // edge - 1) * edge
+            box.append(slice(first, max(first + 1, min(whole, (int(high) // edge + 2) * edge))))
+        (rows, columns), size = box, (box[1].stop - box[1].start, box[0].stop - box[0].start)
+        if size == tuple(self.size):
+            return (rows, columns), self
+        return (rows, columns), Warp(self.x - np.float32(columns.start), self.y - np.float32(rows.start), size)
+
+    def _label(self, label: np.ndarray) -> np.ndarray:
         warped = cv2.remap(label, self._nearest, None, cv2.INTER_NEAREST, borderValue=IGNORE)
-        shrinks = self._full(self._area > _SHRINKS)
+        shrinks = self._full(self._area > _SHRINKS) > 0
         if not shrinks.any():
             return warped
         shares = cv2.split(self._sample(cv2.merge([cv2.compare(label, c, cv2.CMP_EQ) for c in THIN])))
@@ -197,7 +222,7 @@ class Warp:
     def _full(self, cells: np.ndarray) -> np.ndarray:
         """Every cell's value for each of its pixels, ``(H, W)``."""
         height, width = self.x.shape
-        return np.repeat(np.repeat(cells, _CELL, axis=0), _CELL, axis=1)[:height, :width]
+        return _spread_out(cells)[:height, :width]
 
     @cached_property
     def _places(self) -> list[tuple[int, int, int, int, int]]:
