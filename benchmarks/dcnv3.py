@@ -33,7 +33,7 @@ NETWORKS = {"T": "t", "B": "b", "H": "h"}
 SIZES = {"512x1024": (512, 1024), "224x224": (224, 224)}
 BASELINE = "grid_sample"
 WARM_UP = 2
-SECONDS = 20
+SECONDS = 10
 """A row ends after this time, when it has at least three rounds."""
 
 

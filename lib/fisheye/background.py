@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from lib.classes import BACKGROUND
 from lib.dataset import read_image
+from lib.fisheye import photometric
 from lib.runs import InputError
 
 _PLATE_FRAMES = 32
@@ -71,33 +72,36 @@ class Background:
         surroundings take the brightness of a random frame and fresh noise; without, they are the plate. ``region``
         (x, y, width, height) is the part of the whole that image and label show.
         """
-        image, label = image.copy(), label.copy()
-        rows, columns, opacity, colour = self._layer
-        mask = self.mask
-        if region is not None:
-            x, y, width, height = region
-            here = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
-            rows, columns, opacity, colour = rows[here] - y, columns[here] - x, opacity[here], colour[here]
-            mask = mask[y : y + height, x : x + width]
+        x, y, width, height = region or (0, 0, *self.mask.shape[::-1])
+        view = slice(y, y + height), slice(x, x + width)
+        colour, solid, rows, columns, opacity = self._layer
+        colour, solid = colour[view], solid[view]
+        here = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
+        rows, columns, opacity = rows[here] - y, columns[here] - x, opacity[here]
         if rng is not None:
-            noise = rng.standard_normal(colour.shape, dtype=np.float32) * np.float32(self.noise)
-            colour = (colour * np.float32(rng.choice(self.gains)) + noise).clip(0, 255)
-        under = image[rows, columns]
-        image[rows, columns] = (under + opacity * (colour - under) + np.float32(0.5)).astype(np.uint8)
-        label[mask] = BACKGROUND
-        return image, label
+            colour = cv2.convertScaleAbs(colour, alpha=float(rng.choice(self.gains)))
+            colour = photometric.add_noise(colour, self.noise, float(rng.random()))
+        edge = image[rows, columns] + opacity * (colour[rows, columns].astype(np.float32) - image[rows, columns])
+        image = cv2.copyTo(colour, solid, image.copy())
+        image[rows, columns] = (edge + np.float32(0.5)).astype(np.uint8)
+        return image, np.where(self.mask[view], np.uint8(BACKGROUND), label)
 
     @cached_property
-    def _layer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns, opacity ``float32 (N, 1)`` and colour ``float32 (N, 3)`` of all pixels that a paste changes."""
+    def _layer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What a paste lays over an image.
+
+        Returns:
+            colour ``uint8 (H, W, 3)``; where it covers all, ``uint8 (H, W)``; and of the soft edge between rows,
+            columns and opacity ``float32 (N, 1)``.
+        """
         solid = self.mask.astype(np.float32)
         opacity = cv2.GaussianBlur(solid, (5, 5), 0.8, borderType=cv2.BORDER_REPLICATE)
         # Just outside the mask the plate is street: the colour there comes from inside.
         inner = cv2.GaussianBlur(self.plate * solid[..., None], (5, 5), 0.8, borderType=cv2.BORDER_REPLICATE)
-        rows, columns = np.nonzero(opacity > 1e-3)
-        opacity = opacity[rows, columns, None]
-        own = self.mask[rows, columns, None]
-        return rows, columns, opacity, np.where(own, self.plate[rows, columns], inner[rows, columns] / opacity)
+        inner = (inner / np.maximum(opacity, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
+        rows, columns = np.nonzero((opacity > 1e-3) & (opacity < 0.999))
+        colour = np.where(self.mask[..., None], self.plate, inner)
+        return colour, (opacity >= 0.999).astype(np.uint8), rows, columns, opacity[rows, columns, None]
 
 
 def mine(paths: Sequence[str | Path]) -> Background:

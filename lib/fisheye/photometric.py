@@ -68,13 +68,16 @@ def _pool() -> np.ndarray:
 
 def add_noise(image: np.ndarray, deviation: float, start: float) -> np.ndarray:
     """``uint8 (H, W, 3)`` with normal noise; ``start`` in 0-1 chooses which."""
-    pool = _pool()
-    if image.size > pool.size // 2:
-        noise = np.tile(pool, -(-2 * image.size // pool.size))
-    else:
-        noise = pool
-    first = int(start * (noise.size - image.size))
-    return cv2.addWeighted(image, 1, noise[first : first + image.size].reshape(image.shape), deviation, 0, dtype=cv2.CV_8U)
+    pool, noisy = _pool(), np.empty_like(image)
+    bands = -(-2 * image.size // pool.size)
+    for band in np.array_split(np.arange(image.shape[0]), bands):
+        rows = slice(band[0], band[-1] + 1)
+        part = image[rows]
+        first = int(start * (pool.size - part.size))
+        noise = pool[first : first + part.size].reshape(part.shape)
+        cv2.addWeighted(part, 1, noise, deviation, 0, dst=noisy[rows], dtype=cv2.CV_8U)
+        start = (start + 0.618) % 1
+    return noisy
 
 
 def blur(image: np.ndarray, deviation: float) -> np.ndarray:

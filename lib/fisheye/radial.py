@@ -158,6 +158,7 @@ class Polynomial(Camera):
             with np.errstate(divide="ignore", invalid="ignore"):
                 step = theta - error / polynomial.polyval(theta, slope)
             before, theta = theta, np.where((step >= low) & (step <= high), step, (low + high) / 2)
-            if not (np.abs(theta - before) > 1e-14).any():
+            # Newton's error is about the square of its last step.
+            if not (np.abs(theta - before) > 1e-8).any():
                 break
         return np.where(np.isnan(radius), np.nan, theta)

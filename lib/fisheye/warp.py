@@ -22,7 +22,7 @@ THIN_SHARE = 0.2
 """Read bilinearly, which smooths: it labels as much as a quarter of the pixel, counted exactly, would."""
 
 _CELL = 16  # pixels between the places where the table is computed exactly
-_EXACT = 0.02  # source pixels; where interpolating between those places errs more, all are computed exactly
+_EXACT = 0.04  # source pixels; where interpolating between those places errs more, all are computed exactly
 _LEVELS = 6  # of the pyramid: a source shrunk by up to 2 ** 6
 _NOWHERE = np.float32(-9999)  # a source pixel outside of everything
 _SHRINKS = 1.1  # source pixels per target pixel from which a label's thin classes need care
@@ -117,7 +117,7 @@ def _unsure(
         off = ~(np.abs(found - middle).max(axis=-1) <= _EXACT)  # also where a value is NaN
         low, high = np.fmin.reduce(points), np.fmax.reduce(points)
         size = np.array([source.width, source.height])
-        margin = np.minimum(high - low, size) + 1
+        margin = 0.15 * np.minimum(high - low, size) + 1
         near = ((high + margin >= 0) & (low - margin <= size)).all(axis=-1)
     return tuple(_spread_out(cells) > 0 for cells in (off & near, off & ~near))
 
