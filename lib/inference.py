@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib import dataset, figures
+from lib import dataset, figures, recipes
 from lib.runs import InputError, claim, finished, recorded, whole_file
 from lib.training import best_checkpoint
 
@@ -114,7 +114,7 @@ class Predictor:
 
             cfg = Config.fromfile(config)
             init_default_scope("mmseg")
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            model = revert_sync_batchnorm(MODELS.build(recipes.network(cfg)))
         load_weights(model, checkpoint)
         self.model = model.to(device).eval()
         if sliding is not None:

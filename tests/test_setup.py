@@ -22,6 +22,7 @@ FLOORS = [
     {"lib.sample"},
     {"lib.fisheye.bend"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes"},
+    {"lib.adaptation"},
     {"lib.training"},
     {"lib.inference", "lib.submission"},
     {"lib.looking"},
