@@ -144,6 +144,20 @@ def test_any_head_learns_from_both(head):
     assert net.student.backbone.patch_embed.conv1.weight.grad.abs().sum() > 0
 
 
+def test_heads_that_classify_masks_give_probabilities_too():
+    from lib.adaptation.segmentor import probabilities
+
+    class Masks(torch.nn.Module):
+        decode_head = None
+
+        def encode_decode(self, images, metas):
+            return torch.tensor([0.3, 1.5, 0.2])[None, :, None, None] * images[:, :1]
+
+    images = torch.cat([torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)])
+    found = probabilities(Masks(), images)[:, :, 0, 0]
+    assert torch.allclose(found, torch.tensor([[0.15, 0.75, 0.1], [0.03, 0.15, 0.02]]))
+
+
 # The student's views
 
 
