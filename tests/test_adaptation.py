@@ -22,7 +22,7 @@ from lib.runs import InputError, read_yaml, write_yaml
 QUICK = dict(
     max_iters=4, batch_size=2, self_training=True,
     options={"scale": (192, 108), "crop_size": (96, 160), "num_workers": 1, "val_interval": 100,
-             "self_training.warmup": 0.25, "self_training.threshold": 0.1},
+             "model.decode_head.dropout_ratio": 0.1, "self_training.warmup": 0.25, "self_training.threshold": 0.1},
 )  # fmt: skip
 
 
