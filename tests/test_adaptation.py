@@ -39,7 +39,7 @@ def model(head=None, **settings):
 
     init_default_scope("mmseg")
     cfg = recipes.load("demo").model
-    training._replace(cfg._cfg_dict if hasattr(cfg, "_cfg_dict") else cfg, "SyncBN", "BN")
+    training._replace(cfg, "SyncBN", "BN")
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)
