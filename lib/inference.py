@@ -38,7 +38,7 @@ def infer(
     Args:
         data: data set in the competition's layout; its ``test`` split is read.
         out: run folder with a finished training.
-        checkpoint: None: the run's best by validation mIoU.
+        checkpoint: a file, a URL or the name of a public release; None: the run's best by validation mIoU.
         sliding: overlapping windows of the recipe's crop size instead of the whole image; None: as the recipe
             says.
         flip: average with the mirrored image.
@@ -58,7 +58,11 @@ def infer(
     config = out / "train" / "config.py"
     if checkpoint is None and finished(out, "train") is None:
         raise InputError(f"{out / 'train'} is missing or unfinished. Run 02_train for this run folder first.")
-    checkpoint = Path(checkpoint or best_checkpoint(out))
+    if checkpoint is not None:
+        from lib.internimage.releases import fetch  # here, since it takes mmseg's seconds to import
+
+        checkpoint = fetch(checkpoint)
+    checkpoint = checkpoint or best_checkpoint(out)
     for needed in (config, checkpoint):
         if not needed.is_file():
             raise InputError(f"{needed} does not exist. Run 02_train for this run folder first.")
