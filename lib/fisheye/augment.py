@@ -188,7 +188,8 @@ class _Job:
         if self.label.exists() and self.image.exists():  # both are written whole
             return
         image, label = change(dataset.read_image(self.item.image), dataset.read_label(self.item.label), self.draw)
-        dataset.write_png(self.image, image)
+        # Compressing takes as long as all the rest, and training would undo it at every step.
+        dataset.write_png(self.image, image, compress=False)
         dataset.write_png(self.label, label)
 
 

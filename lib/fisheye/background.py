@@ -74,26 +74,22 @@ class Background:
         """
         x, y, width, height = region or (0, 0, *self.mask.shape[::-1])
         view = slice(y, y + height), slice(x, x + width)
-        colour, solid, rows, columns, opacity = self._layer
-        colour, solid = colour[view], solid[view]
+        layer = self._layer
+        colour, solid, covered = layer.colour[view], layer.solid[view], layer.covered[view]
+        columns, rows = layer.edge
         here = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
-        rows, columns, opacity = rows[here] - y, columns[here] - x, opacity[here]
+        columns, rows, opacity = columns[here] - x, rows[here] - y, layer.opacity[here]
         if rng is not None:
             colour = cv2.convertScaleAbs(colour, alpha=float(rng.choice(self.gains)))
             colour = photometric.add_noise(colour, self.noise, float(rng.random()))
-        edge = image[rows, columns] + opacity * (colour[rows, columns].astype(np.float32) - image[rows, columns])
+        below = image[rows, columns]
+        mixed = below + opacity * (colour[rows, columns].astype(np.float32) - below)
         image = cv2.copyTo(colour, solid, image.copy())
-        image[rows, columns] = (edge + np.float32(0.5)).astype(np.uint8)
-        return image, np.where(self.mask[view], np.uint8(BACKGROUND), label)
+        image[rows, columns] = (mixed + np.float32(0.5)).astype(np.uint8)
+        return image, cv2.copyTo(np.full_like(label, BACKGROUND), covered, label.copy())
 
     @cached_property
-    def _layer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What a paste lays over an image.
-
-        Returns:
-            colour ``uint8 (H, W, 3)``; where it covers all, ``uint8 (H, W)``; and of the soft edge between rows,
-            columns and opacity ``float32 (N, 1)``.
-        """
+    def _layer(self) -> _Layer:
         solid = self.mask.astype(np.float32)
         opacity = cv2.GaussianBlur(solid, (5, 5), 0.8, borderType=cv2.BORDER_REPLICATE)
         # Just outside the mask the plate is street: the colour there comes from inside.
@@ -101,7 +97,21 @@ class Background:
         inner = (inner / np.maximum(opacity, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
         rows, columns = np.nonzero((opacity > 1e-3) & (opacity < 0.999))
         colour = np.where(self.mask[..., None], self.plate, inner)
-        return colour, (opacity >= 0.999).astype(np.uint8), rows, columns, opacity[rows, columns, None]
+        solid = (opacity >= 0.999).astype(np.uint8)
+        return _Layer(colour, solid, self.mask.astype(np.uint8), (columns, rows), opacity[rows, columns, None])
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a paste lays over an image: ``colour (H, W, 3)`` where ``solid (H, W)``, and mixed in by ``opacity (N, 1)``
+    at ``edge`` (columns, rows); and where the label changes, ``covered (H, W)``.
+    """
+
+    colour: np.ndarray
+    solid: np.ndarray
+    covered: np.ndarray
+    edge: tuple[np.ndarray, np.ndarray]
+    opacity: np.ndarray
 
 
 def mine(paths: Sequence[str | Path]) -> Background:

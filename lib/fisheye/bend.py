@@ -201,9 +201,9 @@ class Target:
             # From whole images, so that a crop of sky alone is not taken for a grey street.
             return photometric.transfer(bent, photometric.statistics(small), self.statistics[frame])
         change = photometric.fourier_change(small, self.thumbs[frame])
-        across, down = (np.float32(n / whole) for n, whole in zip(photometric.THUMB, image.shape[1::-1], strict=True))
-        x, y = (table.x + 0.5) * across - 0.5, (table.y + 0.5) * down - 0.5
-        change = cv2.remap(change, np.nan_to_num(x), np.nan_to_num(y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        shares = (n / whole for n, whole in zip(photometric.THUMB, image.shape[1::-1], strict=True))
+        places = table.grid.planes([(share, share / 2 - 0.5) for share in shares])
+        change = cv2.remap(change, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return cv2.add(bent, change, dtype=cv2.CV_8U)
 
     def write(self, folder: str | Path, **notes) -> None:

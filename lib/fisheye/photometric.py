@@ -1,8 +1,8 @@
 """Make a source image look as if the target's sensor had taken it: colours, softness, noise, compression.
 
 Two ways to match colours. ``statistics`` gives the image's channels the mean and spread of a target frame's (after
-Reinhard et al., "Color transfer between images", IEEE CG&A 2001, but in RGB: one look-up table). ``fourier`` mixes the amplitudes of its
-lowest frequencies with the frame's (Yang & Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR
+Reinhard et al., "Color transfer between images", IEEE CG&A 2001, but in RGB, by look-up tables). ``fourier`` mixes
+the amplitudes of its lowest frequencies with the frame's (Yang & Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR
 2020). Both are worked out on small copies of whole images, so that a crop gets what the whole image would get.
 """
 
@@ -41,8 +41,9 @@ def statistics(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
 def transfer(image: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """``uint8 (H, W, 3)`` RGB, changed as statistics ``found`` must be to become ``wanted``."""
     gain = np.clip(wanted[1] / np.maximum(found[1], 1e-3), *_LIMITS)
-    table = (np.arange(256)[:, None] - found[0]) * gain + wanted[0]
-    return cv2.LUT(image, table.round().clip(0, 255).astype(np.uint8)[None])
+    tables = ((np.arange(256)[:, None] - found[0]) * gain + wanted[0]).round().clip(0, 255).astype(np.uint8)
+    # One channel at a time is faster than all three in one call.
+    return cv2.merge([cv2.LUT(channel, table) for channel, table in zip(cv2.split(image), tables.T.copy(), strict=True)])
 
 
 def fourier_change(source: np.ndarray, target: np.ndarray, share: float = 1.0) -> np.ndarray:
@@ -101,8 +102,13 @@ def darken(image: np.ndarray, strength: float, region: tuple[int, int, int, int]
         size: (width, height) of the whole image.
     """
     x0, y0, width, height = region
-    x, y = (np.linspace(start, start + n - 1, n, dtype=np.float32) - (whole - 1) / 2
-            for start, n, whole in ((x0, width, size[0]), (y0, height, size[1])))  # fmt: skip
-    corner = (size[0] ** 2 + size[1] ** 2) / 4
-    gain = 1 - np.float32(strength / corner) * (np.square(x)[None] + np.square(y)[:, None])
-    return cv2.multiply(image, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
+    loss = _radius(size)[y0 : y0 + height, x0 : x0 + width]
+    return cv2.subtract(image, cv2.multiply(image, loss, scale=strength / 255))
+
+
+@lru_cache(maxsize=2)
+def _radius(size: tuple[int, int]) -> np.ndarray:
+    """Squared distance from the middle, 255 in the corners, ``uint8 (H, W, 3)``."""
+    x, y = (np.linspace(-1, 1, n, dtype=np.float32) * (n - 1) for n in size)
+    square = np.square(x)[None] + np.square(y)[:, None]
+    return cv2.merge([np.round(255 / square[0, 0] * square).astype(np.uint8)] * 3)
