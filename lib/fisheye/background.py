@@ -79,14 +79,20 @@ class Background:
         columns, rows = layer.edge
         here = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
         columns, rows, opacity = columns[here] - x, rows[here] - y, layer.opacity[here]
+        image, label = image.copy(), cv2.copyTo(np.full_like(label, BACKGROUND), covered, label.copy())
+        below = image[rows, columns]
+        left, top, across, down = cv2.boundingRect(layer.touched[view])
+        if not across:
+            return image, label
+        box = slice(top, top + down), slice(left, left + across)
+        colour = colour[box]
         if rng is not None:
             colour = cv2.convertScaleAbs(colour, alpha=float(rng.choice(self.gains)))
             colour = photometric.add_noise(colour, self.noise, float(rng.random()))
-        below = image[rows, columns]
-        mixed = below + opacity * (colour[rows, columns].astype(np.float32) - below)
-        image = cv2.copyTo(colour, solid, image.copy())
+        cv2.copyTo(colour, solid[box], image[box])
+        mixed = below + opacity * (colour[rows - top, columns - left].astype(np.float32) - below)
         image[rows, columns] = (mixed + np.float32(0.5)).astype(np.uint8)
-        return image, cv2.copyTo(np.full_like(label, BACKGROUND), covered, label.copy())
+        return image, label
 
     @cached_property
     def _layer(self) -> _Layer:
@@ -98,17 +104,19 @@ class Background:
         rows, columns = np.nonzero((opacity > 1e-3) & (opacity < 0.999))
         colour = np.where(self.mask[..., None], self.plate, inner)
         solid = (opacity >= 0.999).astype(np.uint8)
-        return _Layer(colour, solid, self.mask.astype(np.uint8), (columns, rows), opacity[rows, columns, None])
+        touched = (opacity > 1e-3).astype(np.uint8)
+        return _Layer(colour, solid, touched, self.mask.astype(np.uint8), (columns, rows), opacity[rows, columns, None])
 
 
 @dataclass(frozen=True)
 class _Layer:
     """What a paste lays over an image: ``colour (H, W, 3)`` where ``solid (H, W)``, and mixed in by ``opacity (N, 1)``
-    at ``edge`` (columns, rows); and where the label changes, ``covered (H, W)``.
+    at ``edge`` (columns, rows), both together ``touched (H, W)``; and where the label changes, ``covered (H, W)``.
     """
 
     colour: np.ndarray
     solid: np.ndarray
+    touched: np.ndarray
     covered: np.ndarray
     edge: tuple[np.ndarray, np.ndarray]
     opacity: np.ndarray

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from lib import dataset
-from lib.fisheye import cameras, photometric, warp
+from lib.fisheye import cameras, grid, photometric, warp
 from lib.fisheye.background import Background
 from lib.runs import InputError, read_yaml, whole_file, write_yaml
 
@@ -201,9 +201,11 @@ class Target:
             # From whole images, so that a crop of sky alone is not taken for a grey street.
             return photometric.transfer(bent, photometric.statistics(small), self.statistics[frame])
         change = photometric.fourier_change(small, self.thumbs[frame])
-        shares = (n / whole for n, whole in zip(photometric.THUMB, image.shape[1::-1], strict=True))
-        places = table.grid.planes([(share, share / 2 - 0.5) for share in shares])
-        change = cv2.remap(change, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # It changes so slowly that one value per cell is enough.
+        shares = np.array(photometric.THUMB) / image.shape[1::-1]
+        places = np.nan_to_num((table.grid.middles + 0.5) * shares - 0.5).clip(-1, max(photometric.THUMB))
+        cells = cv2.remap(change, places.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        change = grid.spread_out(cells, bent.shape[1::-1], cv2.INTER_LINEAR)
         return cv2.add(bent, change, dtype=cv2.CV_8U)
 
     def write(self, folder: str | Path, **notes) -> None:

@@ -22,8 +22,10 @@ _POOL = 1 << 22  # noise values to draw slices from: fresh noise takes ten times
 
 def thumb(image: np.ndarray, view: np.ndarray | None = None) -> np.ndarray:
     """A small copy ``uint8 (72, 128, 3)``; what ``view`` (bool (H, W)) leaves out takes the mean colour of the rest."""
-    step = max(1, image.shape[1] // (4 * THUMB[0]))  # of a large image, a grid of pixels is enough
-    small = cv2.resize(image[::step, ::step], THUMB, interpolation=cv2.INTER_AREA)
+    grid = tuple(4 * n for n in THUMB)  # of a large image, a grid of pixels is enough
+    if image.shape[1] > grid[0] and image.shape[0] > grid[1]:
+        image = cv2.resize(image, grid, interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(image, THUMB, interpolation=cv2.INTER_AREA)
     if view is None:
         return small
     seen = cv2.resize(view.astype(np.uint8), THUMB, interpolation=cv2.INTER_AREA) > 0
@@ -53,13 +55,13 @@ def fourier_change(source: np.ndarray, target: np.ndarray, share: float = 1.0) -
         source, target: from :func:`thumb`.
         share: how much of the target's amplitude is mixed in (0-1).
     """
-    own, other = (np.fft.fft2(image.astype(np.float32), axes=(0, 1)) for image in (source, target))
-    rows, columns = (np.abs(np.fft.fftfreq(n, 1 / n)) <= _LOW for n in source.shape[:2])
-    low = np.ix_(rows, columns)
-    amplitude = np.abs(own[low]) * (1 - share) + np.abs(other[low]) * share
-    mixed = own.copy()
-    mixed[low] = amplitude * np.exp(1j * np.angle(own[low]))
-    return (np.fft.ifft2(mixed, axes=(0, 1)).real - source).astype(np.float32)
+    down, across = (np.exp(-2j * np.pi * np.outer(np.arange(-_LOW, _LOW + 1), np.arange(n)) / n).astype(np.complex64)
+                    for n in source.shape[:2])  # fmt: skip
+    # The lowest frequencies alone, three channels first: (3, 2 _LOW + 1, 2 _LOW + 1).
+    own, other = (down @ image.transpose(2, 0, 1).astype(np.float32) @ across.T for image in (source, target))
+    added = share * (np.abs(other) - np.abs(own)) * np.exp(1j * np.angle(own))
+    back = down.conj().T @ added.astype(np.complex64) @ across.conj()
+    return np.ascontiguousarray((back.real / np.prod(source.shape[:2])).transpose(1, 2, 0), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)

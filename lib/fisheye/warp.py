@@ -204,6 +204,9 @@ class Warp:
     def _maps(self) -> tuple[np.ndarray, np.ndarray]:
         """Fixed-point tables into that picture, ``int16 (H, W, 2)`` and ``uint16 (H, W)``."""
         rows, columns = self._part
+        if [level for level, *_ in self._places] == [0]:
+            whole, fraction = cv2.convertMaps(*self._planes, cv2.CV_16SC2)
+            return cv2.add(whole, (1 - columns.start, 1 - rows.start, 0, 0)), fraction
         lines = np.zeros((2, 2, *self._levels.shape))
         for level, x, y, width, height in self._places:
             for axis, at, now, part in ((0, x, width, columns), (1, y, height, rows)):
