@@ -19,7 +19,7 @@ FLOORS = [
     {"lib.fisheye.warp"},
     {"lib.fisheye.background", "lib.fisheye.circle", "lib.fisheye.edges",
      "lib.fisheye.plumbline"},
-    {"lib.fisheye.calibration"},
+    {"lib.fisheye.calibration", "lib.fisheye.surroundings"},
     {"lib.sample"},
     {"lib.fisheye.bend"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes"},

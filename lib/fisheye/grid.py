@@ -48,7 +48,6 @@ class Grid:
             cell before the first pixel on.
         far: ``bool (n, m)``, cells that lie far outside the source image.
         area: ``float64 (n, m)``, source pixels per target pixel in each cell; 0 where it is not known.
-        middles: ``float64 (n, m, 2)``, source pixel in the middle of each cell; NaN where there is none.
         size: (width, height).
         cells: ``int (2, K)``, row and column of the cells that the cubics do not describe.
         values: ``float32 (2, K, CELL, CELL)``, their source pixels.
@@ -57,7 +56,6 @@ class Grid:
     nodes: np.ndarray
     far: np.ndarray
     area: np.ndarray
-    middles: np.ndarray
     size: tuple[int, int]
     cells: np.ndarray = field(default_factory=lambda: np.empty((2, 0), int))
     values: np.ndarray = field(default_factory=lambda: np.empty((2, 0, CELL, CELL), np.float32))
@@ -117,7 +115,7 @@ def compute(exact: Callable, size: tuple[int, int], source: tuple[int, int]) -> 
     cells = np.nonzero(off & near)
     values = _finer(exact, *cells, source).astype(np.float32) if cells[0].size else np.empty((0, CELL, CELL, 2), np.float32)
     nodes = np.nan_to_num(nodes, nan=0.0).clip(-_FAR, _FAR).astype(np.float32).transpose(2, 0, 1)
-    return Grid(np.ascontiguousarray(nodes), off & ~near, area, middle, tuple(size), np.array(cells), values.transpose(3, 0, 1, 2))
+    return Grid(np.ascontiguousarray(nodes), off & ~near, area, tuple(size), np.array(cells), values.transpose(3, 0, 1, 2))
 
 
 def _middles(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,10 +169,10 @@ def _pixels(cells: np.ndarray) -> np.ndarray:
     return np.repeat(np.repeat(cells, _FINE, axis=1), _FINE, axis=2)
 
 
-def spread_out(cells: np.ndarray, size: tuple[int, int], way: int = cv2.INTER_NEAREST) -> np.ndarray:
-    """One value per cell ``(n, m, ...)`` for all the pixels of an image of ``size`` = (width, height)."""
+def spread_out(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Every value of ``(n, m)`` for each pixel of its cell, in an image of ``size`` = (width, height)."""
     whole = cells.shape[1] * CELL, cells.shape[0] * CELL
-    return cv2.resize(cells, whole, interpolation=way)[: size[1], : size[0]]
+    return cv2.resize(cells, whole, interpolation=cv2.INTER_NEAREST)[: size[1], : size[0]]
 
 
 class Dense:
@@ -188,7 +186,7 @@ class Dense:
         self.table, self.size = table, table.shape[1::-1]
         width, height = self.size
         rows, columns = (np.minimum(np.arange(CELL // 2, n + CELL // 2, CELL), max(0, n - 2)) for n in (height, width))
-        self.middles = corner = table[np.ix_(rows, columns)]
+        corner = table[np.ix_(rows, columns)]
         right, below = (
             table[np.ix_(np.minimum(rows + down, height - 1), np.minimum(columns + 1 - down, width - 1))] - corner
             for down in (0, 1)
