@@ -27,7 +27,7 @@ _STILL = 2.5  # 0-255; median change up to which a pixel of a small copy stands 
 _OTHER = 10.0  # 0-255; difference between two groups' surroundings that no light explains
 _AREA = 0.01  # of the image on which two groups' surroundings must differ
 _ALIVE = 0.4  # of the usual change in the street, which each group must show
-_GAINS = (0.5, 2.0)  # of exposure
+_GAINS = (0.1, 10.0)  # of exposure, from night to day
 
 
 @dataclass(frozen=True)
