@@ -193,7 +193,7 @@ def offline() -> list[dict]:
     """Writing bent pairs of PNG, 2048x1024 to 1920x1080, on all cores, against the script that past solutions share:
     one process that resizes by PIL (nearest), masks by numpy and writes by OpenCV.
 
-    Seconds per pair, medians of nine rounds in turn, and how many times faster than that script in the same round.
+    Seconds per pair, medians of five rounds in turn, and how many times faster than that script in the same round.
     ``wall`` counts the clock; ``processor`` counts processor time and credits each way with the cores that it uses,
     which is what the clock would show on a machine with nothing else to do and threads that never wait. 01 writes
     images uncompressed; the second row compresses them.
@@ -228,7 +228,7 @@ def offline() -> list[dict]:
                 list(pool.map(one, pairs * 2))
 
         ways = (script, 1, len(pairs)), (ours, os.cpu_count(), 2 * len(pairs)), (lambda: ours(True), os.cpu_count(), 2 * len(pairs))
-        times = np.array([[_per_item(*way) for way in ways] for _ in range(10)])[1:]
+        times = np.array([[_per_item(*way) for way in ways] for _ in range(6)])[1:]
         sizes = [(folder / "out.png").stat().st_size, *[(folder / "bent" / "5.png").stat().st_size] * 2]
     rows = []
     for way, name in ((1, "as 01 writes"), (2, "compressed")):

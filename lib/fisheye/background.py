@@ -60,7 +60,9 @@ class Background:
         """The same surroundings in images of (width, height)."""
         mask = cv2.resize(self.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
         plate, deviation = (cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (self.plate, self.deviation))
-        return replace(self, mask=mask, plate=plate, deviation=deviation)
+        # Shrinking averages the noise of neighbours.
+        noise = self.noise * min(1.0, (size[0] * size[1] / self.mask.size) ** 0.5)
+        return replace(self, mask=mask, plate=plate, deviation=deviation, noise=noise)
 
     def paste(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator | None = None,

@@ -27,7 +27,7 @@ _STILL = 2.5  # 0-255; median change up to which a pixel of a small copy stands 
 _OTHER = 10.0  # 0-255; difference between two groups' surroundings that no light explains
 _AREA = 0.01  # of the image on which two groups' surroundings must differ
 _ALIVE = 0.4  # of the usual change in the street, which each group must show
-_GAINS = (0.1, 10.0)  # of exposure, from night to day
+_GAINS = (0.5, 2.0)  # of exposure
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _other(first: _Still, second: _Still, whole: _Still) -> float:
     both = first.still & second.still
     if not both.any():
         return 0.0
-    weight = second.plate[both]
-    gain = np.clip((first.plate[both] * weight).sum() / max((weight * weight).sum(), 1.0), *_GAINS)
-    off = [np.abs(first.plate[both] - g * weight).mean(axis=-1) for g in (1.0, gain)]
+    # Another light would show in the street as well.
+    street = [max(float(one.plate[~both].mean()) if not both.all() else 1.0, 1.0) for one in (first, second)]
+    off = [np.abs(first.plate - gain * second.plate)[both].mean(axis=-1) for gain in (1.0, street[0] / street[1])]
     return float((np.minimum(*off) > _OTHER).sum() / len(first.plate))
