@@ -103,8 +103,7 @@ def compute(exact: Callable, size: tuple[int, int], source: tuple[int, int]) -> 
         source: (width, height) of the source.
     """
     columns, rows = (np.arange(-1, -(-n // CELL) + 2.0) * CELL for n in size)
-    nodes = exact(*np.meshgrid(columns, rows))
-    middle = exact(*np.meshgrid(columns[1:-2] + CELL / 2, rows[1:-2] + CELL / 2))
+    nodes, middle = _at_once(exact, np.meshgrid(columns, rows), np.meshgrid(columns[1:-2] + CELL / 2, rows[1:-2] + CELL / 2))
     with np.errstate(invalid="ignore", over="ignore"):
         guess, area = _middles(nodes)
         off = ~(np.abs(guess - middle).max(axis=-1) <= _EXACT)  # also where a value is NaN
@@ -142,11 +141,12 @@ def _finer(exact: Callable, rows: np.ndarray, columns: np.ndarray, source: tuple
     x0, y0 = columns * CELL, rows * CELL
 
     def places(at):
-        return exact(*np.broadcast_arrays(x0[:, None, None] + at[None, None], y0[:, None, None] + at[None, :, None]))
+        return np.broadcast_arrays(x0[:, None, None] + at[None, None], y0[:, None, None] + at[None, :, None])
 
+    at = np.arange(-1.0, _STEPS + 2) * _FINE
+    nodes, middle = _at_once(exact, places(at), places(at[1:-2] + _FINE / 2))
     # A place without a source pixel spoils the cubics that read it, and only those.
-    nodes = np.nan_to_num(places(np.arange(-1.0, _STEPS + 2) * _FINE), nan=_FAR).clip(-_FAR, _FAR)
-    middle = places(np.arange(_STEPS) * _FINE + _FINE / 2)
+    nodes = np.nan_to_num(nodes, nan=_FAR).clip(-_FAR, _FAR)
     inner = nodes[:, 1:-1, 1:-1]
     corners = np.stack([inner[:, :-1, :-1], inner[:, :-1, 1:], inner[:, 1:, :-1], inner[:, 1:, 1:], middle])
     with np.errstate(invalid="ignore", over="ignore"):
@@ -157,6 +157,13 @@ def _finer(exact: Callable, rows: np.ndarray, columns: np.ndarray, source: tuple
     k, row, column = np.nonzero(_pixels(off & near))
     values[k, row, column] = np.nan_to_num(exact(x0[k] + column, y0[k] + row), nan=NOWHERE)
     return values.clip(-_FAR, _FAR)
+
+
+def _at_once(exact: Callable, first, second) -> tuple[np.ndarray, np.ndarray]:
+    """``exact`` at two sets of places (x, y), in one call: most of its time goes by before the first place."""
+    found = exact(*(np.concatenate([a.ravel(), b.ravel()]) for a, b in zip(first, second, strict=True)))
+    count = first[0].size
+    return found[:count].reshape(*first[0].shape, 2), found[count:].reshape(*second[0].shape, 2)
 
 
 def _read(weights: np.ndarray, nodes: np.ndarray) -> np.ndarray:

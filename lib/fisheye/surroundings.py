@@ -25,7 +25,7 @@ _THUMB = (64, 36)
 _CUT = 12.0  # 0-255; two values farther apart differ, no matter how far
 _STILL = 2.5  # 0-255; median change up to which a pixel of a small copy stands still
 _OTHER = 10.0  # 0-255; difference between two groups' surroundings that no light explains
-_AREA = 0.01  # of the image on which two groups' surroundings must differ
+_AREA = 0.015  # of the image on which two groups' surroundings must differ
 _ALIVE = 0.4  # of the usual change in the street, which each group must show
 _GAINS = (0.5, 2.0)  # of exposure
 
@@ -206,7 +206,9 @@ def _other(first: _Still, second: _Still, whole: _Still) -> float:
     both = first.still & second.still
     if not both.any():
         return 0.0
-    # Another light would show in the street as well.
+    # What light explains: none at all, the same change as in the street, or one of the exposure's kind.
     street = [max(float(one.plate[~both].mean()) if not both.all() else 1.0, 1.0) for one in (first, second)]
-    off = [np.abs(first.plate - gain * second.plate)[both].mean(axis=-1) for gain in (1.0, street[0] / street[1])]
-    return float((np.minimum(*off) > _OTHER).sum() / len(first.plate))
+    one, other = first.plate[both], second.plate[both]
+    exposure = np.clip((one * other).sum() / max((other * other).sum(), 1.0), *_GAINS)
+    off = [np.abs(one - gain * other).mean(axis=-1) for gain in (1.0, street[0] / street[1], exposure)]
+    return float((np.min(off, axis=0) > _OTHER).sum() / len(first.plate))

@@ -132,9 +132,10 @@ class Warp:
         if found is not None:
             columns, rows = found[:, 0].T
             maps = [_folded(plane[rows, columns]) for plane in self._maps]
-            shares = [self._sample(cv2.compare(part, c, cv2.CMP_EQ), maps).ravel()[: rows.size] for c in THIN]
-            most = np.maximum.reduce(shares)
-            classes = np.select([share == most for share in shares], THIN).astype(np.uint8)
+            masks = {c: cv2.compare(part, c, cv2.CMP_EQ) for c in THIN}
+            shares = {c: self._sample(m, maps).ravel()[: rows.size] for c, m in masks.items() if cv2.countNonZero(m)}
+            most = np.maximum.reduce(list(shares.values()))
+            classes = np.select([share == most for share in shares.values()], list(shares)).astype(np.uint8)
             takes = most >= round(THIN_SHARE * 255)
             bent[rows[takes], columns[takes]] = classes[takes]
         return bent
