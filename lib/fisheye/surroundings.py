@@ -26,6 +26,7 @@ _CUT = 12.0  # 0-255; two values farther apart differ, no matter how far
 _STILL = 2.5  # 0-255; median change up to which a pixel of a small copy stands still
 _OTHER = 10.0  # 0-255; difference between two groups' surroundings that no light explains
 _AREA = 0.015  # of the image on which two groups' surroundings must differ
+_HINT = 0.004  # the same of a first try, whose halves may hold several kinds each
 _ALIVE = 0.4  # of the usual change in the street, which each group must show
 _GAINS = (0.5, 2.0)  # of exposure
 
@@ -77,9 +78,10 @@ def group(paths: Sequence[str | Path]) -> list[list[Path]]:
             done.append(part)
         else:
             open_ += [part[~second], part[second]]
-    if len(done) == 1:
+    parts = _joined(frames, _settled(frames, done))
+    if len(parts) == 1:
         return everything
-    return [[chosen[i] for i in part] for part in sorted(_settled(frames, done), key=len, reverse=True)]
+    return [[chosen[i] for i in part] for part in sorted(parts, key=len, reverse=True)]
 
 
 def _settled(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
@@ -88,11 +90,26 @@ def _settled(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
     for _ in range(3):
         kinds = [_Still.of(frames[part]) for part in parts]
         counts = np.any([kind.still for kind in kinds], axis=0)
+        if len(parts) == 1 or not counts.any():
+            break
         nearest = np.argmin([kind.far(frames[members])[:, counts].mean(axis=1) for kind in kinds], axis=0)
         moved = [members[nearest == number] for number in range(len(parts))]
         if min(map(len, moved)) < _SMALLEST:
             break
         parts = moved
+    return parts
+
+
+def _joined(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
+    """The parts, those joined that show the same surroundings after all."""
+    whole = _Still.of(frames[np.concatenate(parts)])
+    while len(parts) > 1:
+        kinds = [_Still.of(frames[part]) for part in parts]
+        pairs = [(_other(kinds[i], kinds[j], whole), i, j) for i in range(len(parts)) for j in range(i)]
+        area, i, j = min(pairs)
+        if area >= _AREA:
+            break
+        parts = [part for k, part in enumerate(parts) if k not in (i, j)] + [np.sort(np.concatenate([parts[j], parts[i]]))]
     return parts
 
 
@@ -159,10 +176,10 @@ class _Still:
 
 
 def _split(frames: np.ndarray) -> np.ndarray | None:
-    """``bool (F)``: the frames ``(F, P, 3)`` that show other surroundings than the rest; None where all agree."""
+    """``bool (F)``: the frames ``(F, P, 3)`` that may show other surroundings than the rest; None where all agree."""
     if len(frames) < 2 * _SMALLEST:
         return None
-    whole, best = _Still.of(frames), (_AREA, None)
+    whole, best = _Still.of(frames), (_HINT, None)
     for second in _starts(frames):
         for step in range(8):
             if min(second.sum(), (~second).sum()) < _SMALLEST:
