@@ -227,7 +227,8 @@ def offline() -> list[dict]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 list(pool.map(one, pairs * 2))
 
-        ways = (script, 1, len(pairs)), (ours, os.cpu_count(), 2 * len(pairs)), (lambda: ours(True), os.cpu_count(), 2 * len(pairs))
+        cores, count = os.cpu_count(), len(pairs)
+        ways = (script, 1, count), (ours, cores, 2 * count), (lambda: ours(True), cores, 2 * count)
         times = np.array([[_per_item(*way) for way in ways] for _ in range(6)])[1:]
         sizes = [(folder / "out.png").stat().st_size, *[(folder / "bent" / "5.png").stat().st_size] * 2]
     rows = []
@@ -272,7 +273,8 @@ def online() -> list[dict]:
         row = {"look": way}
         for clock, kind in enumerate(("wall", "processor")):
             each = rounds[:, clock].round(1).tolist()
-            row |= {f"{kind}: crops per s": float(np.median(each)), f"{kind}: least": min(each), f"{kind}: most": max(each)}
+            found = {"crops per s": float(np.median(each)), "least": min(each), "most": max(each)}
+            row |= {f"{kind}: {name}": value for name, value in found.items()}
         rows.append(row)
     return rows
 

@@ -254,7 +254,8 @@ class Target:
             looks["shown"] = self.shown
         with whole_file(folder / "looks.npz") as temporary:
             np.savez_compressed(temporary, **looks)
-        described = {name: camera and camera.to_dict() for name, camera in (("source", self.source), ("target", self.lens))}
+        known = {"source": self.source, "target": self.lens}
+        described = {name: camera and camera.to_dict() for name, camera in known.items()}
         look = {"photometric": self.photometric, "surroundings": several}
         write_yaml(folder / "camera.yaml", {**described, **look, **notes})
 

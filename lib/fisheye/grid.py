@@ -1,14 +1,15 @@
 """The source pixel of every target pixel, computed exactly on a coarse grid and by cubics in between.
 
 Two cameras, a turn and a shift give a smooth map of pixels; one exact place in 256 tells the rest to a few
-hundredths of a pixel. Where it does not, as an exact value in the middle of each cell shows, the cell gets a finer grid, and where that is not enough either, all its pixels are computed. What is needed of the map is always some
+hundredths of a pixel. Where it does not, as an exact value in the middle of each cell shows, the cell gets a finer
+grid, and where that is not enough either, all its pixels are computed. What is needed of the map is always some
 multiple of it (source pixels, or pixels of a smaller copy of the source), so the grid is multiplied and not the map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -57,8 +58,8 @@ class Grid:
     far: np.ndarray
     area: np.ndarray
     size: tuple[int, int]
-    cells: np.ndarray = field(default_factory=lambda: np.empty((2, 0), int))
-    values: np.ndarray = field(default_factory=lambda: np.empty((2, 0, CELL, CELL), np.float32))
+    cells: np.ndarray
+    values: np.ndarray
 
     def planes(self, lines) -> tuple[np.ndarray, np.ndarray]:
         """``float32 (height, width)`` each: factor * x + offset, and the same of y; ``NOWHERE`` in far cells.
@@ -79,7 +80,8 @@ class Grid:
         rows += np.repeat(offset.astype(np.float32), CELL, axis=1)[:, None]
         plane = np.matmul(_CUBIC, rows)
         if self.cells.size:
-            own = self.values[axis] * factor[*self.cells][:, None, None] + np.float32(offset[*self.cells])[:, None, None]
+            times, plus = (np.float32(line[*self.cells])[:, None, None] for line in (factor, offset))
+            own = self.values[axis] * times + plus
             plane.reshape(n, CELL, m, CELL)[self.cells[0], :, self.cells[1]] = own
         return plane.reshape(n * CELL, m * CELL)[: self.size[1], : self.size[0]]
 
@@ -103,7 +105,8 @@ def compute(exact: Callable, size: tuple[int, int], source: tuple[int, int]) -> 
         source: (width, height) of the source.
     """
     columns, rows = (np.arange(-1, -(-n // CELL) + 2.0) * CELL for n in size)
-    nodes, middle = _at_once(exact, np.meshgrid(columns, rows), np.meshgrid(columns[1:-2] + CELL / 2, rows[1:-2] + CELL / 2))
+    inside = np.meshgrid(columns[1:-2] + CELL / 2, rows[1:-2] + CELL / 2)
+    nodes, middle = _at_once(exact, np.meshgrid(columns, rows), inside)
     with np.errstate(invalid="ignore", over="ignore"):
         guess, area = _middles(nodes)
         off = ~(np.abs(guess - middle).max(axis=-1) <= _EXACT)  # also where a value is NaN
@@ -112,9 +115,10 @@ def compute(exact: Callable, size: tuple[int, int], source: tuple[int, int]) -> 
         near = _near(np.fmin.reduce(corners), np.fmax.reduce(corners), source)
     area = np.where(off | ~np.isfinite(area), 0, area)
     cells = np.nonzero(off & near)
-    values = _finer(exact, *cells, source).astype(np.float32) if cells[0].size else np.empty((0, CELL, CELL, 2), np.float32)
-    nodes = np.nan_to_num(nodes, nan=0.0).clip(-_FAR, _FAR).astype(np.float32).transpose(2, 0, 1)
-    return Grid(np.ascontiguousarray(nodes), off & ~near, area, tuple(size), np.array(cells), values.transpose(3, 0, 1, 2))
+    values = _finer(exact, *cells, source) if cells[0].size else np.empty((0, CELL, CELL, 2))
+    nodes = np.nan_to_num(nodes, nan=0.0).clip(-_FAR, _FAR)
+    nodes, values = (np.ascontiguousarray(np.moveaxis(a, -1, 0), dtype=np.float32) for a in (nodes, values))
+    return Grid(nodes, off & ~near, area, tuple(size), np.array(cells), values)
 
 
 def _middles(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,8 @@
 
 Two ways to match colours. ``statistics`` gives the image's channels the mean and spread of a target frame's (after
 Reinhard et al., "Color transfer between images", IEEE CG&A 2001, but in RGB, by look-up tables). ``fourier`` mixes
-the amplitudes of its lowest frequencies with the frame's (Yang & Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR
-2020). Both are worked out on small copies of whole images, so that a crop gets what the whole image would get.
+the amplitudes of its lowest frequencies with the frame's (Yang & Soatto, "FDA: Fourier domain adaptation for semantic
+segmentation", CVPR 2020). Both are worked out on small copies of whole images, so that a crop gets what the whole image would get.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def transfer(image: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.nda
     gain = np.clip(wanted[1] / np.maximum(found[1], 1e-3), *_LIMITS)
     tables = ((np.arange(256)[:, None] - found[0]) * gain + wanted[0]).round().clip(0, 255).astype(np.uint8)
     # One channel at a time is faster than all three in one call.
-    return cv2.merge([cv2.LUT(channel, table) for channel, table in zip(cv2.split(image), tables.T.copy(), strict=True)])
+    return cv2.merge([cv2.LUT(one, table) for one, table in zip(cv2.split(image), tables.T.copy(), strict=True)])
 
 
 def fourier_change(source: np.ndarray, target: np.ndarray, share: float = 1.0) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Target frames that do not all show the same surroundings: another hood, another mount, another car.
 
-Frames are put into groups that share what stays still, and each group gets a :class:`~lib.fisheye.background.Background`
-of its own. A group is split in two only where both halves stand still on the same pixels and yet show different things
+Frames are put into groups that share what stays still, and each group gets a
+:class:`~lib.fisheye.background.Background` of its own. A group is split in two only where both halves stand still on the same pixels and yet show different things
 there, while the street moves in both: changing light, a car that waits or a set of few frames is no reason.
 """
 
@@ -109,7 +109,8 @@ def _joined(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
         area, i, j = min(pairs)
         if area >= _AREA:
             break
-        parts = [part for k, part in enumerate(parts) if k not in (i, j)] + [np.sort(np.concatenate([parts[j], parts[i]]))]
+        both = np.sort(np.concatenate([parts[j], parts[i]]))
+        parts = [part for k, part in enumerate(parts) if k not in (i, j)] + [both]
     return parts
 
 
@@ -211,7 +212,8 @@ def _starts(frames: np.ndarray):
     level = (level - level.mean(axis=0)) / np.maximum(level.std(axis=0), 1e-3)
     _, vectors = np.linalg.eigh(level @ level.T)
     for vector in vectors.T[:-5:-1]:
-        _, cut = cv2.threshold(cv2.normalize(vector, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8), 0, 1, cv2.THRESH_OTSU)
+        grey = cv2.normalize(vector, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        _, cut = cv2.threshold(grey, 0, 1, cv2.THRESH_OTSU)
         yield cut.ravel() > 0
 
 

@@ -170,7 +170,7 @@ class Warp:
 
     @cached_property
     def _area(self) -> np.ndarray:
-        """Source pixels per target pixel in each cell ``(n, m)``; one that does not tell takes its neighbours' value."""
+        """Source pixels per target pixel, ``(n, m)``; a cell that does not tell takes its neighbours' value."""
         area = self.grid.area
         return np.where(area > 0, area, cv2.dilate(area, np.ones((3, 3), np.uint8)))
 
@@ -221,7 +221,8 @@ class Warp:
         for level, x, y, width, height in self._places:
             while halved < level:
                 halved += 1
-                image = cv2.resize(image, tuple(max(1, n // 2) for n in image.shape[1::-1]), interpolation=cv2.INTER_AREA)
+                half = tuple(max(1, n // 2) for n in image.shape[1::-1])
+                image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
             framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
             if len(self._places) == 1:
                 sheet = framed

@@ -60,7 +60,8 @@ class BendToTarget(BaseTransform):
         draw, ratio = Draw.by(rng), rng.uniform(*self.ratio_range)
         share, target = min((one for one in self.smaller if one[0] >= min(ratio, 1.0)), key=lambda one: one[0])
         ratio /= share
-        width, height = (min(whole, round(n / ratio)) for n, whole in zip(self.crop_size[::-1], target.size, strict=True))
+        sides = zip(self.crop_size[::-1], target.size, strict=True)
+        width, height = (min(whole, round(n / ratio)) for n, whole in sides)
         for _ in range(10):
             x, y = (int(rng.integers(whole - n + 1)) for n, whole in zip((width, height), target.size, strict=True))
             bent, classes = target.bend(image, label, draw, (x, y, width, height))
