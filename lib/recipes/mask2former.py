@@ -5,35 +5,28 @@ A resolved recipe with this head imports the module through ``custom_imports``; 
 
 from __future__ import annotations
 
-import importlib
-
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from lib.recipes import mmcv_ops
+import lib.internimage  # noqa: F401 (makes mmcv.ops importable before mmseg looks for it)
+from lib import mmcv_ops
 from lib.recipes.heads import require_mask2former
 
+require_mask2former()
+from mmseg.models.decode_heads import mask2former_head  # noqa: E402 (it would quietly define an empty class)
+
+if mask2former_head.MMDET_Mask2FormerHead is BaseModule:
+    raise RuntimeError("mmseg's models were imported before lib.internimage, and without mmdetection; change the order.")
+mmcv_ops.attend_in_pytorch()
+
 _LEAST = 1e-6
-"""A score below this counts as this: its logarithm is finite."""
+"""Scores below this count as this, so that their logarithm is finite."""
 
 
-def _mmseg_head() -> type:
-    """mmseg's head, over mmdetection's."""
-    require_mask2former()
-    mmcv_ops.stand_in()
-    from mmseg.models.decode_heads import mask2former_head
-
-    if mask2former_head.MMDET_Mask2FormerHead is BaseModule:
-        # mmseg was imported before the stand-in was there, found no mmdetection, and defined an empty class.
-        MODELS.module_dict.pop("Mask2FormerHead")
-        importlib.reload(mask2former_head)
-    return mask2former_head.Mask2FormerHead
-
-
-@MODELS.register_module(force=True)
-class Mask2FormerLogitsHead(_mmseg_head()):
+@MODELS.register_module()
+class Mask2FormerLogitsHead(mask2former_head.Mask2FormerHead):
     """Mask2Former for semantic segmentation (Cheng et al., CVPR 2022), with mmseg's arguments.
 
     A class's score at a pixel is the sum over the queries of the class's probability times the mask's. Scores
