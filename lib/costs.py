@@ -16,6 +16,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from mmengine import ConfigDict
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
@@ -103,7 +104,7 @@ def measure(recipe) -> Costs:
     Nothing of its size is allocated, and no value is computed.
     """
     model = recipe.model
-    backbone = _frozen(model.backbone)
+    backbone = _frozen(model.backbone | dict(with_cp=False))
     maps = [model.backbone.channels * 2**i for i in range(4)]
     auxiliary = model.get("auxiliary_head")
     heads = [_head(_frozen(part), tuple(maps)) for part in (model.decode_head, auxiliary) if part]
@@ -114,7 +115,7 @@ def measure(recipe) -> Costs:
 
 def _frozen(part) -> str:
     """A config as a key for the caches."""
-    return repr(part.to_dict())
+    return repr(ConfigDict(part).to_dict())
 
 
 @cache
@@ -152,7 +153,6 @@ def _mask_loss_bytes(predictions: int) -> float:
 
 def _build(config: str) -> nn.Module:
     """The part without memory for its parameters."""
-    from mmengine import ConfigDict
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 

@@ -97,9 +97,10 @@ def compose(chosen: Parts):
     from lib.internimage.variants import VARIANTS  # here, since it takes mmseg's seconds to import
 
     training, data, arguments = TRAINING[chosen.variant], DATA[chosen.data], VARIANTS[chosen.variant]
-    # The public head of InternImage-H for ADE20K; the one for Cityscapes has mmseg's usual size.
-    wide = dict(width=1024, queries=200) if training is _LARGE and chosen.data == "ade20k" else {}
-    model = heads.model(chosen.head, arguments["channels"], data.classes, **wide)
+    # As published on InternImage-H: large for ADE20K, and of mmseg's usual size for Cityscapes.
+    large = chosen.head == "mask2former" and training is _LARGE and chosen.data == "ade20k"
+    size = dict(width=1024, queries=200) if large else {}
+    model = heads.model(chosen.head, arguments["channels"], data.classes, **size)
     defaults = dict(mlp_ratio=4.0, layer_scale=None, offset_scale=1.0, post_norm=False)
     backbone = dict(type="InternImage", **defaults | arguments, with_cp=chosen.variant == "g", out_indices=(0, 1, 2, 3))
     model["backbone"] = {key: list(v) if key in ("depths", "groups") else v for key, v in backbone.items()}
