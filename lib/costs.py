@@ -173,7 +173,7 @@ def _count(network: nn.Module) -> int:
 def _part(network: nn.Module, inputs: Callable, run: Callable) -> Part:
     """Cost of ``run(inputs(height, width))`` by lines through two sizes."""
     pixels = [_BATCH * math.prod(size) for size in _SIZES]
-    with FakeTensorMode(allow_non_fake_inputs=True), _LikeCuda(), warnings.catch_warnings():
+    with FakeTensorMode(allow_non_fake_inputs=True), LikeCuda(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the parts say that there is no CUDA
         network.to_empty(device="cpu").train()
         low, high = (_forward(network, inputs(*size), run) for size in _SIZES)
@@ -223,7 +223,7 @@ def _forward(network: nn.Module, inputs, run: Callable) -> _Counted:
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16),
-        FlopCounterMode(display=False, custom_mapping={torch.ops.ops_dcnv3.dcnv3: _dcnv3_flops}) as counter,
+        FlopCounterMode(display=False, custom_mapping={torch.ops.ops_dcnv3.dcnv3: dcnv3_flops}) as counter,
     ):
         run(inputs)
     for handle in handles:
@@ -233,13 +233,13 @@ def _forward(network: nn.Module, inputs, run: Callable) -> _Counted:
     return _Counted(counter.get_total_flops() / 2, sum(sizes), recomputed, largest[0])
 
 
-def _dcnv3_flops(input, offset, mask, *settings, out_shape) -> int:
+def dcnv3_flops(input, offset, mask, *settings, out_shape) -> int:
     """Twice the multiply-adds: four for the bilinear sample and one for its weight, per sample and channel."""
     groups = settings[8]
     return 2 * 5 * math.prod(out_shape) * (mask[3] // groups)
 
 
-class _LikeCuda(TorchFunctionMode):
+class LikeCuda(TorchFunctionMode):
     """Fakes on the CPU, run as values would be on a GPU.
 
     Under autocast norms and softmax are computed, and kept, in float32, which the CPU's autocast leaves alone. And
@@ -253,6 +253,8 @@ class _LikeCuda(TorchFunctionMode):
         if func is torch._shape_as_tensor:
             with unset_fake_temporarily():
                 return torch.tensor(args[0].shape)
+        if func in self._FLOAT32 and torch.is_autocast_enabled("cpu"):
+            args = (args[0].float(), *args[1:])
         tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         real = [not isinstance(value, FakeTensor) for value in tensors]
         if all(real) and real:
@@ -261,8 +263,6 @@ class _LikeCuda(TorchFunctionMode):
         if any(real):
             with unset_fake_temporarily():
                 args, kwargs = tree_map_only(Tensor, _number, (args, kwargs))
-        if func in self._FLOAT32 and torch.is_autocast_enabled("cpu"):
-            args = (args[0].float(), *args[1:])
         return func(*args, **kwargs)
 
 
