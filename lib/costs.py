@@ -196,7 +196,8 @@ class _Counted:
 
 def _forward(network: nn.Module, inputs, run: Callable) -> _Counted:
     weights = {tuple(parameter.shape) for parameter in network.parameters()}
-    kept = {parameter.untyped_storage()._cdata: parameter for parameter in network.parameters()}  # alive: keys are unique
+    # By their storages, and kept alive, since the key of one that is gone may be used again.
+    kept = {parameter.untyped_storage()._cdata: parameter for parameter in network.parameters()}
     sizes: list[int] = []  # of what is saved, in order
     largest = [0]
     blocks: list[tuple[int, int]] = []  # bytes of a block's input, and of what it saves

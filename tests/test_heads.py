@@ -58,10 +58,10 @@ def test_every_parameter_learns(name):
     model = network(name).train()
     label = torch.arange(COUNT).repeat_interleave(10).repeat(64, 1)[:, :128]
     loss_of(model, *batch(label, label.flip(1))).backward()
-    idle = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.isfinite().all()]
-    assert not idle
+    gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
+    assert not [key for key, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()]
     # In the backbone's start what leads to the offsets has no influence yet.
-    moved = [bool(parameter.grad.any()) for key, parameter in model.named_parameters() if "backbone" not in key]
+    moved = [bool(gradient.any()) for key, gradient in gradients.items() if "backbone" not in key]
     assert np.mean(moved) > 0.9
 
 

@@ -64,7 +64,8 @@ def test_other_heads_learn_and_lead_to_a_submission(sample, run, tmp_path, recip
     if recipe == "demo_mask2former" and not importlib.util.find_spec("mmdet"):
         pytest.skip("mmdetection is not installed (make mask2former)")
     out = tmp_path / "run"
-    shutil.copytree(run, out, ignore=shutil.ignore_patterns("train", "masks", "visualization", "notebooks", "submission.csv"))
+    later = ("train", "masks", "visualization", "notebooks", "submission.csv")
+    shutil.copytree(run, out, ignore=shutil.ignore_patterns(*later))
     small = ["-p", "max_iters", "20", "-p", "options", json.dumps(SMALL), "-p", "submission_size", "[96, 54]"]
     given = ["--data", str(sample), "--out", str(out), "--from", "train", "-p", "recipe", recipe, *small]
     assert pipeline.main(given) == 0

@@ -44,7 +44,7 @@ def test_mmdetection_comes_without_its_dependencies_everywhere():
     assert pin.count("==") == 1
     assert f"pip install --no-deps {pin}\n" in (ROOT / "environment.yml").read_text()
     recipe = re.search(r"\.venv/\.mask2former:.*?touch", (ROOT / "Makefile").read_text(), re.DOTALL)[0]
-    pattern = re.search(r"--no-deps.*sed -n 's/(.*?)/", recipe.replace("\n", " "))[1].replace(r"\(", "(").replace(r"\)", ")")
+    pattern = re.search(r"--no-deps.*sed -n 's/(.*?)/", recipe, re.DOTALL)[1].replace("\\", "")
     assert re.findall(pattern, (ROOT / "pyproject.toml").read_text()) == [pin]
 
 

@@ -155,7 +155,7 @@ def _add_schedule(cfg) -> None:
 def _add_runtime(cfg, seed: int) -> None:
     cfg.default_scope = "mmseg"
     imports = ["lib.internimage", "lib.recipes.components", "lib.recipes.online"]
-    if cfg.model.decode_head.type == heads.MASK2FORMER:
+    if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
     cfg.custom_imports = dict(imports=imports, allow_failed_imports=False)
     cfg.randomness = dict(seed=seed)

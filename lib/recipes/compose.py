@@ -74,11 +74,6 @@ def parts(head: str, variant: str, data: str = "competition") -> Parts:
     return Parts(head, variant, data, crop, 80_000 if head == "mask2former" else 160_000)
 
 
-def everything() -> list[Parts]:
-    """Every combination of head, variant and data."""
-    return [parts(head, variant, data) for head in heads.HEADS for variant in TRAINING for data in DATA]
-
-
 def parse(name: str) -> Parts | None:
     """The parts that ``name`` asks for; ``None`` if it has not the form :data:`FORM`."""
     match = _NAME.fullmatch(name)
@@ -144,7 +139,7 @@ def replace_head(recipe, head: str):
     before = recipe.model
     model = heads.model(head, before.backbone.channels, before.decode_head.num_classes)
     if head != "mask2former":
-        model["decode_head"]["dropout_ratio"] = before.decode_head.dropout_ratio
+        model["decode_head"]["dropout_ratio"] = before.decode_head.get("dropout_ratio", 0.1)
     recipe.model = dict(model, backbone=before.backbone, test_cfg=before.test_cfg)
     _tune(recipe.optim_wrapper, head, clip=False)
     return recipe

@@ -18,7 +18,7 @@ require_mask2former()
 from mmseg.models.decode_heads import mask2former_head  # noqa: E402 (it would quietly define an empty class)
 
 if mask2former_head.MMDET_Mask2FormerHead is BaseModule:
-    raise RuntimeError("mmseg's models were imported before lib.internimage, and without mmdetection; change the order.")
+    raise RuntimeError("mmseg's models were imported before lib.internimage, so without mmdetection; change the order.")
 mmcv_ops.attend_in_pytorch()
 
 _LEAST = 1e-6
