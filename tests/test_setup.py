@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # Upper floors import lower ones only.
 FLOORS = [
-    {"lib.classes", "lib.runs", "lib.figures"},
+    {"lib.classes", "lib.runs", "lib.figures", "lib.mmcv_ops"},
     {"lib.dataset"},
     {"lib.fisheye.radial", "lib.fisheye.cameras"},
     {"lib.fisheye.grid", "lib.fisheye.photometric"},
@@ -23,8 +24,8 @@ FLOORS = [
     {"lib.sample"},
     {"lib.fisheye.bend"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes"},
-    {"lib.training"},
-    {"lib.inference", "lib.submission"},
+    {"lib.training", "lib.costs"},
+    {"lib.inference", "lib.submission", "lib.zoo"},
     {"lib.looking"},
     {"lib.pipeline"},
 ]
@@ -32,11 +33,20 @@ FLOORS = [
 
 def test_conda_and_pip_install_the_same_pins():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
     assert all(pin.count("==") == 1 for pin in wanted)
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
     assert sorted(pip) == sorted([*wanted, "--editable ."])
+
+
+def test_mmdetection_comes_without_its_dependencies_everywhere():
+    (pin,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["mmdetection"]
+    assert pin.count("==") == 1
+    assert f"pip install --no-deps {pin}\n" in (ROOT / "environment.yml").read_text()
+    recipe = re.search(r"\.venv/\.mask2former:.*?touch", (ROOT / "Makefile").read_text(), re.DOTALL)[0]
+    pattern = re.search(r"--no-deps.*sed -n 's/(.*?)/", recipe, re.DOTALL)[1].replace("\\", "")
+    assert re.findall(pattern, (ROOT / "pyproject.toml").read_text()) == [pin]
 
 
 def _floor(module: str) -> int | None:
