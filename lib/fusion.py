@@ -8,7 +8,7 @@ resolution and only then upsampled; what differs from the original is rounding.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -62,18 +62,20 @@ class SplitConvolution:
         """``(N, channels, h, w)`` each, finest first, to ``(N, C, H, W)``."""
         out = F.conv2d(maps[0], self.first, self.bias, padding=1)
         n, channels, height, width = out.shape
+        wide, down = [], []
         for level, weight in zip(maps[1:], self.rest, strict=True):
             h, w = level.shape[2:]
-            mixed = (weight @ level.flatten(2)).view(n, 3, channels, 3 * h, w)
-            down, across = (_taps(*sizes).to(level) for sizes in ((h, height), (w, width)))
-            down = down.transpose(0, 1).flatten(1)
-            for column in range(3):
-                tall = (down @ mixed[:, column]).view(-1, w)
-                out = torch.addmm(out.view(-1, width), tall, across[column].t()).view(n, channels, height, width)
-        return out
+            mixed = (weight @ level.flatten(2)).view(n, 3, -1, w)
+            across = _taps(w, width).to(level)
+            rows = mixed[:, 0].reshape(-1, w) @ across[0].t()
+            for column in (1, 2):
+                rows = torch.addmm(rows, mixed[:, column].reshape(-1, w), across[column].t())
+            wide.append(rows.view(n * channels, 3 * h, width))
+            down.append(_taps(h, height).to(level).transpose(0, 1).flatten(1))
+        down = torch.cat(down, 1).expand(n * channels, -1, -1)
+        return torch.baddbmm(out.flatten(0, 1), down, torch.cat(wide, 1)).view_as(out)
 
 
-@lru_cache(maxsize=64)
 def _taps(low: int, high: int) -> Tensor:
     """``float32 (3, high, low)``: linear upsampling along one axis, and a step of -1, 0 or 1 with zeros beyond the end."""
     up = F.interpolate(torch.eye(low)[None], size=high, mode="linear", align_corners=False)[0].t()

@@ -95,7 +95,7 @@ def infer(
         **({"blend": blend} if blend != "constant" else {}), **({} if amp is None else {"amp": amp}),
         **{name: value for name, value in (("views", views), ("norms", norms), ("islands", islands)) if value},
         **({"background": True} if background else {}),
-        **({"target": [_digest(out / "augmented" / name) for name in ("camera.yaml", "background.png")]} if target else {}),
+        **({"target": _target_digests(out)} if target else {}),
     }  # fmt: skip
     items = dataset.read_split(data, "test")
     frames = [items[i].image for i in np.unique(np.linspace(0, len(items) - 1, _NORM_IMAGES).round().astype(int))]
@@ -162,10 +162,11 @@ class Predictor:
 
     def labels(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Images of one size, as :meth:`__call__` labels each."""
-        size = images[0].shape[1::-1]
-        mask = self.target.scaled(size).surroundings.mask if self.background else None
-        labels = testtime.override(self._probabilities(images), mask)
-        return [testtime.remove_islands(label, self.islands) if self.islands else label for label in labels]
+        found = []
+        for image, probabilities in zip(images, self._probabilities(images), strict=True):
+            label = testtime.decide(probabilities, testtime.surroundings(self.target, image) if self.background else None)
+            found.append(testtime.remove_islands(label, self.islands) if self.islands else label)
+        return found
 
     def labels_of(self, items: Sequence[dataset.Item]) -> Iterator[tuple[dataset.Item, np.ndarray, np.ndarray]]:
         """Each item with its image and label, in order; as many of one size are read together as fill a batch."""
@@ -226,6 +227,11 @@ def _check(members: int, views: int, target: Target | None, norms: float, island
 def _write_picture(path: Path, image: np.ndarray, label: np.ndarray) -> None:
     with whole_file(path) as temporary:
         cv2.imwrite(str(temporary), cv2.cvtColor(figures.overlay(image, label), cv2.COLOR_RGB2BGR))
+
+
+def _target_digests(out: Path) -> list[str]:
+    folder = out / "augmented"
+    return [_digest(path) for path in (folder / "camera.yaml", *sorted(folder.glob("background*.png")))]
 
 
 def _digest(path: Path) -> str:

@@ -126,21 +126,26 @@ def street(target: Target) -> tuple[float, float, float, float]:
 # Labels
 
 
-def override(probabilities, background):
-    """Class ids, where the static surroundings are known: Background there, and there alone.
+def surroundings(target: Target, image: np.ndarray) -> np.ndarray:
+    """``bool (H, W)``: where an image of the target camera shows the camera's static surroundings."""
+    return target.scaled(image.shape[1::-1]).surroundings.mask
+
+
+def decide(probabilities, background: np.ndarray | None = None) -> np.ndarray:
+    """The most probable class of every pixel.
 
     Args:
-        probabilities: tensor ``(N, classes, H, W)``.
-        background: ``bool (H, W)``; None where it is not known, which leaves it to the network.
+        probabilities: tensor ``(classes, H, W)``.
+        background: ``bool (H, W)``, where the static surroundings are, if known: Background there, and there alone.
 
     Returns:
-        ``uint8 (N, H, W)``.
+        ``uint8 (H, W)`` class ids.
     """
-    if background is None:
-        return probabilities.argmax(1).to("cpu").numpy().astype(np.uint8)
-    labels = probabilities[:, :BACKGROUND].argmax(1).to("cpu").numpy().astype(np.uint8)
-    labels[:, background] = BACKGROUND
-    return labels
+    if background is not None:
+        probabilities = probabilities[:BACKGROUND]
+    # On a CPU, `max` finds the same as `argmax` in a quarter of the time.
+    label = probabilities.max(0).indices.to("cpu").numpy().astype(np.uint8)
+    return label if background is None else np.where(background, np.uint8(BACKGROUND), label)
 
 
 def remove_islands(label: np.ndarray, factor: float = 1.0) -> np.ndarray:
