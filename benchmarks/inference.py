@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,8 @@ WAYS = {
     "four at a time, bfloat16": dict(batch=4, amp=True),
     "four at a time, compiled": dict(batch=4, compile=True),
 }
-
+LARGE = dict(size=(320, 180), crop=(112, 192))
+"""Image and windows of the large network, small so that a processor is done in minutes."""
 
 
 def mmseg_slide(config: Path, checkpoint: Path, device: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -63,14 +65,8 @@ def mmseg_slide(config: Path, checkpoint: Path, device: str) -> Callable[[np.nda
     return label
 
 
-def demo(run: Path, data: Path, count: int) -> tuple[Path, Path, list[np.ndarray]]:
-    """Config, checkpoint and images of a finished run."""
-    images = [dataset.read_image(item.image) for item in dataset.read_split(data, "test")[:count]]
-    return run / "train" / "config.py", best_checkpoint(run), images
-
-
-def untrained(folder: Path, images: list[np.ndarray], crop: tuple[int, int]) -> tuple[Path, Path, list[np.ndarray]]:
-    """The same of UperNet on InternImage-T with random weights, for images of the given ones' size."""
+def untrained(folder: Path, size: tuple[int, int], crop: tuple[int, int]) -> tuple[Path, Path]:
+    """Config and random weights of UperNet on InternImage-T; ``size`` is (width, height), ``crop`` (height, width)."""
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
@@ -79,7 +75,7 @@ def untrained(folder: Path, images: list[np.ndarray], crop: tuple[int, int]) -> 
     widths = [arguments["channels"] * 2**i for i in range(4)]
     cfg.model.backbone = dict(type="InternImage", **arguments)
     cfg.model.decode_head.in_channels, cfg.model.auxiliary_head.in_channels = widths, widths[2]
-    cfg.scale, cfg.crop_size, cfg.amp, cfg.model.test_cfg = images[0].shape[1::-1], crop, False, dict(mode="whole")
+    cfg.scale, cfg.crop_size, cfg.amp, cfg.model.test_cfg = size, crop, False, dict(mode="whole")
     cfg.custom_imports = dict(imports=["lib.internimage"], allow_failed_imports=False)
     cfg.dump(folder / "config.py")
     import lib.internimage  # noqa: F401 registers the backbone
@@ -93,22 +89,21 @@ def untrained(folder: Path, images: list[np.ndarray], crop: tuple[int, int]) -> 
         elif name.endswith("running_mean"):
             values.normal_(0, 0.1)
     torch.save(dict(state_dict=model.state_dict()), folder / "weights.pth")
-    return folder / "config.py", folder / "weights.pth", images
+    return folder / "config.py", folder / "weights.pth"
 
 
 def measure(config: Path, checkpoint: Path, images: list[np.ndarray], rounds: int, ways: list[str], device: str) -> dict:
-    """Times and masks of every way; the first image is for warming up."""
+    """Times of every way, and how many pixels of its masks are mmsegmentation's."""
     run, found, first = {"mmseg slide": mmseg_slide(config, checkpoint, device)}, {}, {}
     for name in ways:
         run[name] = Predictor(config, checkpoint, sliding=True, flip=True, device=device, **WAYS[name])
     for name, label in run.items():
-        first[name] = _timed(label, images[0], device)[0]
-        _timed(label, images[0], device)
+        first[name] = _timed(label, images[0])[0]
         found[name] = dict(wall=[], processor=[], equal=[])
     for i in tqdm(range(rounds), desc="round", mininterval=1):
         masks = {}
         for name, label in run.items():
-            wall, processor, masks[name] = _timed(label, images[i % len(images)], device)
+            wall, processor, masks[name] = _timed(label, images[i % len(images)])
             found[name]["wall"].append(wall)
             found[name]["processor"].append(processor)
             found[name]["equal"].append(float((masks[name] == masks["mmseg slide"]).mean()))
@@ -123,7 +118,7 @@ def measure(config: Path, checkpoint: Path, images: list[np.ndarray], rounds: in
     return found
 
 
-def _timed(label: Callable, image: np.ndarray, device: str) -> tuple[float, float, np.ndarray]:
+def _timed(label: Callable, image: np.ndarray) -> tuple[float, float, np.ndarray]:
     """Seconds, processor seconds, and the mask."""
     starts = time.perf_counter(), time.process_time()
     mask = label(image)  # on the CPU, so that a GPU has finished
@@ -142,23 +137,28 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default="outputs/demo", help="run folder of a trained demo recipe")
     parser.add_argument("--data", type=Path, default="data/sample", help="the data set it was trained on")
     parser.add_argument("--rounds", type=int, default=12, help="of the demo network; the large one gets a third")
-    parser.add_argument("--crop", type=int, nargs=2, default=(192, 320), help="windows of the large network, height and width")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    config, checkpoint, images = demo(args.run, args.data, 6)
-    results = dict(
-        machine=platform.processor() or platform.machine(), device=args.device, threads=args.threads,
-        torch=torch.__version__, size=images[0].shape[:2],
-    )  # fmt: skip
-    results["demo"] = measure(config, checkpoint, images, args.rounds, list(WAYS), args.device)
-    _say("demo", results["demo"])
+    images = [dataset.read_image(item.image) for item in dataset.read_split(args.data, "test")]
+    results = dict(device=_name(args.device), threads=args.threads, torch=torch.__version__)
+    trained = args.run / "train" / "config.py", best_checkpoint(args.run)
+    results["demo"] = measure(*trained, images, args.rounds, list(WAYS), args.device)
+    _say(f"demo, {images[0].shape[1]}x{images[0].shape[0]}", results["demo"])
+    small = [cv2.resize(image, LARGE["size"], interpolation=cv2.INTER_AREA) for image in images]
     with tempfile.TemporaryDirectory() as folder:
-        large = untrained(Path(folder), images, tuple(args.crop))
-        results["upernet_t"] = measure(*large, max(3, args.rounds // 3), list(WAYS)[:3], args.device)
-    _say("UperNet, InternImage-T", results["upernet_t"])
+        large = untrained(Path(folder), **LARGE)
+        results["upernet_t"] = measure(*large, small, -(-args.rounds // 3), list(WAYS)[:3], args.device)
+    _say("UperNet on InternImage-T, {}x{}".format(*LARGE["size"]), results["upernet_t"])
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

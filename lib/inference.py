@@ -19,7 +19,7 @@ from lib.fisheye.bend import Target
 from lib.runs import InputError, claim, finished, recorded, whole_file
 from lib.training import best_checkpoint
 
-_NORM_IMAGES = 32
+_SOME = 32  # images that statistics are taken from
 
 
 def infer(
@@ -33,6 +33,7 @@ def infer(
     scales: Sequence[float] = (1.0,),
     views: int = 0,
     norms: float = 0.0,
+    features: float = 0.0,
     background: bool = False,
     islands: float = 0.0,
     batch: int = 1,
@@ -56,6 +57,8 @@ def infer(
         views: average with the predictions on this many virtual pinhole views through the run's lens, where they
             reach; 0: none.
         norms: share (0-1) of the test images' statistics in the batch norms; 0: as trained.
+        features: how far (0-1) the statistics of the backbone's maps move from the test images' to the training
+            images'; 0: not at all. For networks with and without batch norms.
         background: take Background from the run's mask of the surroundings, and only from there.
         islands: remove regions smaller than this multiple of :data:`lib.testtime.ISLANDS`; 0: none.
         batch: crops that go through the network together.
@@ -83,7 +86,7 @@ def infer(
             raise InputError(f"{needed} does not exist. Run 02_train for this run folder first.")
     target = testtime.known_target(out) if views or background else None
     # All that can be refused is refused before `overwrite` deletes former masks.
-    _check(len(members), views, target, norms, islands)
+    _check(len(members), views, target, dict(norms=norms, features=features), islands)
     network.check(blend, scales, batch)
     dataset.check(data, ("test",))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -93,18 +96,18 @@ def infer(
         "data": str(Path(data).resolve()), "checkpoint": names[0] if len(names) == 1 else names,
         "sliding": sliding, "flip": flip, "scales": [float(s) for s in scales],
         **({"blend": blend} if blend != "constant" else {}), **({} if amp is None else {"amp": amp}),
-        **{name: value for name, value in (("views", views), ("norms", norms), ("islands", islands)) if value},
+        **{name: value for name, value in (("views", views), ("norms", norms), ("features", features), ("islands", islands)) if value},
         **({"background": True} if background else {}),
         **({"target": _target_digests(out)} if target else {}),
     }  # fmt: skip
     items = dataset.read_split(data, "test")
-    frames = [items[i].image for i in np.unique(np.linspace(0, len(items) - 1, _NORM_IMAGES).round().astype(int))]
+    frames, source = _some(items), _some(dataset.read_split(out / "augmented", "train_source")) if features else ()
 
     def predictor() -> Predictor:
         return Predictor(
             *members[0], more=members[1:], sliding=sliding, blend=blend, flip=flip, scales=scales, views=views,
-            norms=norms, frames=frames, background=background, islands=islands, target=target, batch=batch, amp=amp,
-            compile=compile, device=device,
+            norms=norms, features=features, frames=frames, source=source, background=background, islands=islands,
+            target=target, batch=batch, amp=amp, compile=compile, device=device,
         )  # fmt: skip
 
     masks = claim(out / "masks", parameters, overwrite)
@@ -132,7 +135,8 @@ class Predictor:
         checkpoint: weights that fit it.
         more: further pairs of config and checkpoint, averaged with the first.
         views, background, islands: see :func:`infer`; the first two need ``target``.
-        norms, frames: see :func:`infer`; ``frames`` are the image files that the batch norms adapt to.
+        norms, features, frames, source: see :func:`infer`; ``frames`` are image files of the target, to which the
+            network adapts, ``source`` some that it was trained on.
         target: the camera, see :class:`lib.fisheye.bend.Target`.
         compile: see :func:`infer`.
         parameters: of :class:`lib.network.Network`.
@@ -143,14 +147,14 @@ class Predictor:
 
     def __init__(
         self, config, checkpoint, *, more: Sequence[tuple] = (), views: int = 0, norms: float = 0.0,
-        frames: Sequence[str | Path] = (), background: bool = False, islands: float = 0.0, target: Target | None = None,
-        compile: bool = False, **parameters,
+        features: float = 0.0, frames: Sequence[str | Path] = (), source: Sequence[str | Path] = (),
+        background: bool = False, islands: float = 0.0, target: Target | None = None, compile: bool = False, **parameters,
     ):  # fmt: skip
-        _check(1 + len(more), views, target, norms, islands)
+        _check(1 + len(more), views, target, dict(norms=norms, features=features), islands)
         self.views, self.background, self.islands, self.target = views, background, islands, target
         self.networks = [network.Network(*member, **parameters) for member in [(config, checkpoint), *more]]
         for one in self.networks:
-            one.make_ready(norms, frames, compile)
+            one.make_ready(norms=norms, features=features, frames=frames, source=source, compile=compile)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """``uint8 (H, W, 3)`` RGB to ``uint8 (H, W)`` class ids."""
@@ -211,15 +215,16 @@ def _config(out: Path, checkpoint: Path) -> Path:
     return beside if beside.is_file() else out / "train" / "config.py"
 
 
-def _check(members: int, views: int, target: Target | None, norms: float, islands: float) -> None:
+def _check(members: int, views: int, target: Target | None, shares: dict, islands: float) -> None:
     if not members:
         raise InputError("checkpoint: an empty list (expected: one file or more)")
     if views < 0 or views != int(views):
         raise InputError(f"views: {views!r} (expected: a whole number, 0 for none)")
     if views and (target is None or target.lens is None):
         raise InputError("views: the target's lens is not known. Run 01_augment with a fitted or given lens first.")
-    if not 0 <= norms <= 1:
-        raise InputError(f"norms: {norms!r} (expected: 0 to 1; 0 leaves the batch norms as trained)")
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise InputError(f"{name}: {share!r} (expected: 0 to 1; 0 leaves the network as trained)")
     if islands < 0:
         raise InputError(f"islands: {islands!r} (expected: 0 for none, or a factor above)")
 
@@ -227,6 +232,11 @@ def _check(members: int, views: int, target: Target | None, norms: float, island
 def _write_picture(path: Path, image: np.ndarray, label: np.ndarray) -> None:
     with whole_file(path) as temporary:
         cv2.imwrite(str(temporary), cv2.cvtColor(figures.overlay(image, label), cv2.COLOR_RGB2BGR))
+
+
+def _some(items: Sequence[dataset.Item]) -> list[Path]:
+    """Images of a split, evenly spread; the same ones whichever are done."""
+    return [items[i].image for i in np.unique(np.linspace(0, len(items) - 1, _SOME).round().astype(int))]
 
 
 def _target_digests(out: Path) -> list[str]:

@@ -78,22 +78,28 @@ class Network:
         self.size, self.blend, self.flip, self.scales, self.batch = cfg.scale, blend, flip, tuple(scales), batch
         self.device, self.amp = device, _precision(cfg, amp, device)
 
-    def make_ready(self, norms: float = 0.0, frames: Sequence[str | Path] = (), compile: bool = False) -> None:
-        """Do once what speeds up every call, after which the weights can no longer be changed.
+    def make_ready(
+        self, *, norms: float = 0.0, features: float = 0.0, frames: Sequence[str | Path] = (),
+        source: Sequence[str | Path] = (), compile: bool = False,
+    ) -> None:  # fmt: skip
+        """Do once what every call profits from; after it, weights can no longer be loaded.
 
         Args:
-            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see
-                :func:`lib.testtime.adapt_norms`.
-            frames: image files.
+            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see :func:`lib.testtime.adapt_norms`.
+            features: how far (0-1) the statistics of the backbone's maps move from those of ``frames`` to those of
+                ``source``, see :func:`lib.testtime.align_features`.
+            frames, source: image files.
             compile: have ``torch.compile`` translate backbone and head when they first run.
         """
         import torch
 
         from lib.fusion import fuse
 
+        if features:
+            testtime.align_features(self.model, lambda: self._see(source), lambda: self._see(frames), features)
         if norms:
             testtime.adapt_norms(self.model, lambda: self._see(frames), norms)
-        if torch.device(self.device).type == "cpu":
+        if torch.device(self.device).type == "cpu":  # a GPU's time goes elsewhere
             fuse(self.model)
         if compile:
             self.model.backbone.compile()

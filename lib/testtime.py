@@ -1,10 +1,11 @@
 """What can be done at test time for images of a known camera, without labels: rectified views, the static surroundings,
-tiny islands, batch norms. Each part stands alone; :mod:`lib.inference` puts them together.
+tiny islands, statistics inside the network. Each part stands alone; :mod:`lib.inference` puts them together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,7 @@ ISLANDS = {
 """Smallest area of a region of each class, in millionths of the image."""
 
 _ROUNDS = 3  # batch norms follow one another: a later one's input changes with the earlier one
+_TINY = 1e-6  # of a variance
 
 
 def known_target(out: str | Path) -> Target:
@@ -173,7 +175,22 @@ def remove_islands(label: np.ndarray, factor: float = 1.0) -> np.ndarray:
     return label
 
 
-# Batch norms
+# Statistics inside the network
+
+
+class _Moments:
+    """Running mean and variance of each channel over maps ``(N, C, ...)``."""
+
+    def __init__(self):
+        self.count, self.total, self.squares = 0, 0.0, 0.0
+
+    def add(self, maps) -> None:
+        x = maps.double().transpose(0, 1).flatten(1)
+        self.count, self.total, self.squares = self.count + x.shape[1], self.total + x.sum(1), self.squares + x.square().sum(1)
+
+    def result(self) -> tuple:
+        mean = self.total / self.count
+        return mean, (self.squares / self.count - mean.square()).clamp(min=0)
 
 
 def adapt_norms(model, forward: Callable[[], None], share: float) -> int:
@@ -194,30 +211,61 @@ def adapt_norms(model, forward: Callable[[], None], share: float) -> int:
     Raises:
         InputError: no batch norm that ``forward`` passes through.
     """
-    import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     before = {norm: (norm.running_mean.clone(), norm.running_var.clone()) for norm in norms}
     for _ in range(_ROUNDS):
-        sums: dict = {}
-
-        def note(norm, inputs, sums=sums):
-            x = inputs[0].double().transpose(0, 1).flatten(1)
-            new = torch.stack([torch.full_like(x[:, 0], x.shape[1]), x.sum(1), x.square().sum(1)])
-            sums[norm] = sums[norm] + new if norm in sums else new
-
-        hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-        try:
+        seen: dict = {}
+        with _hooked(norms, lambda norm, inputs, _, seen=seen: seen.setdefault(norm, _Moments()).add(inputs[0])):
             forward()
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if not sums:
-            raise InputError("norms: the network has no batch norm that inference uses. Pass norms=0.")
-        for norm, (count, total, squares) in sums.items():
-            mean = total / count
-            measured = mean, squares / count - mean.square()
-            for kept, old, new in zip((norm.running_mean, norm.running_var), before[norm], measured, strict=True):
+        if not seen:
+            raise InputError("norms: the network has no batch norm that inference uses; pass norms=0, or features.")
+        for norm, moments in seen.items():
+            for kept, old, new in zip((norm.running_mean, norm.running_var), before[norm], moments.result(), strict=True):
                 kept.copy_((1 - share) * old + share * new)
-    return len(sums)
+    return len(seen)
+
+
+def align_features(model, on_source: Callable[[], None], on_target: Callable[[], None], share: float) -> None:
+    """Have the backbone's maps of the target look to the head as those of the source do; needs no batch norms.
+
+    From now on each channel of each map is scaled and shifted, ``share`` of the way (0 to 1) to where its mean and
+    deviation over the target's images are those over the source's: the first two moments, channel by channel, of what
+    Sun & Saenko, "Deep CORAL", ECCV 2016 workshops, align in training.
+
+    Args:
+        model: with a ``backbone`` whose result is a tuple of ``(N, C, h, w)``; changed in place.
+        on_source, on_target: run the model on images.
+    """
+    found = []
+    for forward in (on_source, on_target):
+        seen: dict = {}
+
+        def note(_, inputs, maps, seen=seen):
+            for i, one in enumerate(maps):
+                seen.setdefault(i, _Moments()).add(one)
+
+        with _hooked([model.backbone], note):
+            forward()
+        found.append([seen[i].result() for i in range(len(seen))])
+    changes = []
+    for (mean, variance), (own_mean, own_variance) in zip(*found, strict=True):
+        scale = 1 + share * (((variance + _TINY) / (own_variance + _TINY)).sqrt() - 1)
+        shift = own_mean + share * (mean - own_mean) - scale * own_mean
+        changes.append((scale[:, None, None].float(), shift[:, None, None].float()))
+
+    def align(_, inputs, maps):
+        return tuple(one * scale + shift for one, (scale, shift) in zip(maps, changes, strict=True))
+
+    model.backbone.register_forward_hook(align)
+
+
+@contextmanager
+def _hooked(modules, note: Callable):
+    hooks = [module.register_forward_hook(note) for module in modules]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -331,7 +332,7 @@ def test_background_takes_an_island_only_where_nothing_else_does():
     assert (clean[100:102, 100:102] == BACKGROUND).all() and (clean[49:53, 200] == ROAD).all()
 
 
-# Batch norms
+# Statistics inside the network
 
 
 def test_batch_norms_move_to_the_statistics_of_other_images():
@@ -358,24 +359,53 @@ def test_batch_norms_move_to_the_statistics_of_other_images():
         testtime.adapt_norms(nn.Conv2d(3, 3, 1), lambda: None, 0.5)
 
 
+def test_aligned_maps_of_the_target_have_the_sources_mean_and_deviation():
+    torch.manual_seed(0)
+
+    class Backbone(nn.Module):
+        def forward(self, x):
+            return x, x[:, :2, ::2] ** 2
+
+    model = nn.Module()
+    model.backbone = Backbone()
+    source, target = [torch.randn(2, 3, 20, 30) for _ in range(2)], [torch.randn(1, 3, 20, 30) * 2 + 3 for _ in range(3)]
+
+    def moments(batches):
+        maps = [torch.cat([m.transpose(0, 1).flatten(1) for m in level], 1) for level in zip(*map(model.backbone, batches), strict=True)]
+        return [value for level in maps for value in (level.mean(1), level.std(1))]
+
+    wanted, before = moments(source), moments(target)
+    testtime.align_features(model, lambda: moments(source), lambda: moments(target), 0.5)
+    for half, first, last in zip(moments(target), before, wanted, strict=True):
+        assert torch.allclose(half, (first + last) / 2, rtol=1e-2, atol=1e-2)
+    model.backbone._forward_hooks.clear()
+    testtime.align_features(model, lambda: moments(source), lambda: moments(target), 1.0)
+    assert all(torch.allclose(*pair, rtol=1e-2, atol=1e-2) for pair in zip(moments(target), wanted, strict=True))
+
+
 def test_adapted_networks_are_the_same_each_time(run, images, tmp_path):
     frames = []
     for i, image in enumerate(images):
         dataset.write_png(tmp_path / f"{i}.png", image)
         frames.append(tmp_path / f"{i}.png")
-    plain, *adapted = (Predictor(*run, norms=share, frames=frames).probabilities(images[0]) for share in (0.0, 0.5, 0.5))
-    assert torch.equal(*adapted) and not torch.allclose(plain, adapted[0], atol=1e-3)
+    plain = Predictor(*run).probabilities(images[0])
+    for given in (dict(norms=0.5), dict(features=0.5, source=frames[:1])):
+        adapted = [Predictor(*run, frames=frames, **given).probabilities(images[0]) for _ in range(2)]
+        assert torch.equal(*adapted) and not torch.allclose(plain, adapted[0], atol=1e-3)
 
 
 # The stage
 
 
 @pytest.fixture
-def ready(run, other, tmp_path):
+def ready(sample, tmp_path):
     """A run folder as stages 01 and 02 leave it."""
     out = tmp_path / "out"
     random_run(out / "train", 0)
     camera(*SIZE).write(out / "augmented")
+    items = dataset.read_split(sample, "train_source")
+    table = pd.DataFrame([dict(id=item.id, img_path=str(item.image.resolve()), gt_path=str(item.label.resolve())) for item in items])
+    table.to_csv(out / "augmented" / "train_source.csv", index=False)
     write_yaml(out / "run.yaml", {"train": {"parameters": {}}})
     return out
 
@@ -383,7 +413,7 @@ def ready(run, other, tmp_path):
 def test_every_parameter_reaches_the_masks(sample, ready, other):
     everything = dict(
         checkpoint=[ready / "train" / "iter_1.pth", other[1]], sliding=True, blend="gaussian", flip=True, scales=[1.0, 0.7],
-        views=2, norms=0.5, background=True, islands=2.0, batch=6,
+        views=2, norms=0.5, features=0.3, background=True, islands=2.0, batch=6,
     )  # fmt: skip
     masks = infer(sample, ready, **everything)
     first = {path.name: path.read_bytes() for path in masks.glob("*.png")}
@@ -391,7 +421,7 @@ def test_every_parameter_reaches_the_masks(sample, ready, other):
         label = dataset.read_label(masks / name)
         assert ((label == BACKGROUND) == camera(*SIZE).surroundings.mask).all()
     noted = read_yaml(masks / "parameters.yaml")
-    assert {"views": 2, "norms": 0.5, "background": True, "islands": 2.0, "blend": "gaussian"}.items() <= noted.items()
+    assert {"views": 2, "norms": 0.5, "features": 0.3, "background": True, "islands": 2.0, "blend": "gaussian"}.items() <= noted.items()
     assert len(noted["checkpoint"]) == 2 and len(noted["target"]) == 2
     # One image is done again after a stop, and comes out as it was.
     name = sorted(first)[1]
@@ -411,7 +441,7 @@ def test_what_is_off_is_not_noted(sample, ready):
     "given, said",
     [
         (dict(blend="cubic"), "blend: 'cubic'"), (dict(batch=0), "batch: 0"), (dict(views=-1), "views: -1"),
-        (dict(norms=1.5), "norms: 1.5"), (dict(islands=-1), "islands: -1"), (dict(checkpoint=[]), "empty list"),
+        (dict(norms=1.5), "norms: 1.5"), (dict(features=-1), "features: -1"), (dict(islands=-1), "islands: -1"), (dict(checkpoint=[]), "empty list"),
         (dict(checkpoint=["gone.pth"]), r"gone\.pth does not exist"), (dict(scales=[1, 0]), "scales"),
     ],
 )  # fmt: skip
