@@ -47,8 +47,9 @@ def infer(
     Args:
         data: data set in the competition's layout; its ``test`` split is read.
         out: run folder with a finished training.
-        checkpoint: None: the run's best by validation mIoU. Several: their probabilities are averaged. One with a
-            ``config.py`` beside it (another run's ``train`` folder) is of the network described there.
+        checkpoint: a file, a URL or the name of a public release; None: the run's best by validation mIoU. Several:
+            their probabilities are averaged. A file with a ``config.py`` beside it (in another run's ``train``
+            folder) is of the network described there.
         sliding: overlapping windows of the recipe's crop size instead of the whole image; None: as the recipe
             says.
         blend: weight of a window's pixels where windows overlap: ``constant``, ``triangular`` or ``gaussian``.
@@ -79,8 +80,7 @@ def infer(
     out = Path(out)
     if checkpoint is None and finished(out, "train") is None:
         raise InputError(f"{out / 'train'} is missing or unfinished. Run 02_train for this run folder first.")
-    several = [checkpoint or best_checkpoint(out)] if checkpoint is None or isinstance(checkpoint, str | Path) else checkpoint
-    members = [(_config(out, Path(file)), Path(file)) for file in several]
+    members = _members(out, checkpoint)
     for needed in (file for member in members for file in member):
         if not needed.is_file():
             raise InputError(f"{needed} does not exist. Run 02_train for this run folder first.")
@@ -210,9 +210,16 @@ class Predictor:
         return total / len(self.networks)
 
 
-def _config(out: Path, checkpoint: Path) -> Path:
-    beside = checkpoint.parent / "config.py"
-    return beside if beside.is_file() else out / "train" / "config.py"
+def _members(out: Path, checkpoint) -> list[tuple[Path, Path]]:
+    """Config and file of every checkpoint."""
+    from lib.internimage.releases import fetch  # here, since it takes mmseg's seconds to import
+
+    if checkpoint is None:
+        files = [best_checkpoint(out)]
+    else:
+        files = [fetch(one) for one in ([checkpoint] if isinstance(checkpoint, str | Path) else checkpoint)]
+    beside = [file.parent / "config.py" for file in files]
+    return [(own if own.is_file() else out / "train" / "config.py", file) for own, file in zip(beside, files, strict=True)]
 
 
 def _check(members: int, views: int, target: Target | None, shares: dict, islands: float) -> None:

@@ -18,7 +18,7 @@ from lib.classes import (
 )  # fmt: skip
 from lib.fisheye.bend import Target
 from lib.fisheye.cameras import Camera, Pinhole
-from lib.fisheye.warp import Warp, covered, remap_table, rotation
+from lib.fisheye.warp import Warp, covered, prepared, remap_table, rotation
 from lib.runs import InputError
 
 FIELD = (1.4, 1.75)
@@ -105,7 +105,7 @@ def rectified_views(lens: Camera, count: int, limits: tuple[float, float, float,
 
 
 def _view(lens: Camera, camera: Pinhole, turn: np.ndarray) -> View:
-    there = Warp(*cv2.split(remap_table(camera, lens, turn)), (lens.width, lens.height))
+    there = prepared(remap_table(camera, lens, turn), (lens.width, lens.height))
     back = remap_table(lens, camera, turn.T)
     # From the border inwards, in shares of the way to the middle, so that views pass into one another.
     size = np.array([camera.width, camera.height])
@@ -130,7 +130,8 @@ def street(target: Target) -> tuple[float, float, float, float]:
 
 def surroundings(target: Target, image: np.ndarray) -> np.ndarray:
     """``bool (H, W)``: where an image of the target camera shows the camera's static surroundings."""
-    return target.scaled(image.shape[1::-1]).surroundings.mask
+    shown = target.fitting(image)
+    return shown.mask if shown.mask.shape == image.shape[:2] else shown.scaled(image.shape[1::-1]).mask
 
 
 def decide(probabilities, background: np.ndarray | None = None) -> np.ndarray:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -306,6 +307,22 @@ def test_background_is_where_the_mask_says_and_nowhere_else():
     assert label.dtype == np.uint8 and (label[2:] == BACKGROUND).all() and (label[:2] == CAR).all()
 
 
+def test_each_image_has_the_background_that_it_shows(run, images):
+    """Of two hoods, the one that is in the picture; also in a picture of another size."""
+    low, high = camera(*SIZE).surroundings, camera(*SIZE).surroundings
+    high = replace(high, mask=np.roll(high.mask, -30, axis=0), plate=high.plate + np.uint8(200))
+    target = replace(camera(*SIZE), surroundings=low, others=(high,), shares=(0.5, 0.5))
+    predictor, pictures = Predictor(*run, background=True, target=target), []
+    for image, own in ((images[0], high), (images[1], low)):
+        picture = image.copy()
+        picture[own.mask] = own.plate[own.mask]
+        pictures.append(picture)
+    labels = predictor.labels(pictures)
+    assert ((labels[0] == BACKGROUND) == high.mask).all() and ((labels[1] == BACKGROUND) == low.mask).all()
+    halved = predictor(cv2.resize(pictures[0], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    assert ((halved == BACKGROUND) == high.mask[::2, ::2]).mean() > 0.98
+
+
 def test_small_islands_take_their_surroundings_class():
     label = np.full((400, 500), SKY, np.uint8)
     label[200:] = ROAD
@@ -442,7 +459,7 @@ def test_what_is_off_is_not_noted(sample, ready):
     [
         (dict(blend="cubic"), "blend: 'cubic'"), (dict(batch=0), "batch: 0"), (dict(views=-1), "views: -1"),
         (dict(norms=1.5), "norms: 1.5"), (dict(features=-1), "features: -1"), (dict(islands=-1), "islands: -1"), (dict(checkpoint=[]), "empty list"),
-        (dict(checkpoint=["gone.pth"]), r"gone\.pth does not exist"), (dict(scales=[1, 0]), "scales"),
+        (dict(checkpoint=["gone.pth"]), r"gone\.pth: no such file"), (dict(scales=[1, 0]), "scales"),
     ],
 )  # fmt: skip
 def test_bad_parameters_are_refused_before_masks_are_deleted(sample, ready, given, said):

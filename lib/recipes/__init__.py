@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.classes import CLASSES_WITH_BACKGROUND
+from lib.recipes import fitting
 from lib.runs import InputError, read_yaml
 
 _FOLDER = Path(__file__).parent / "configs"
@@ -53,7 +54,7 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
         batch_size: crops per process.
         seed: of initialisation, sampling and augmentation.
         options: further overrides of the recipe's entries by dotted name, e.g.
-            ``{"optim_wrapper.optimizer.lr": 1e-4}``.
+            ``{"optim_wrapper.optimizer.lr": 1e-4}``; see also :mod:`lib.recipes.fitting`.
     """
     cfg = load(recipe)
     if options:
@@ -65,6 +66,7 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
     cfg.val_interval = max(1, round(cfg.val_interval * share))
     cfg.warmup_iters = round(cfg.warmup_iters * min(1.0, share))
     cfg.model.data_preprocessor.size = cfg.crop_size
+    fitting.add(cfg)
     _add_data(cfg, Path(data).resolve())
     _add_schedule(cfg)
     _add_runtime(cfg, seed)
@@ -139,4 +141,4 @@ def _add_runtime(cfg, seed: int) -> None:
             save_best="mIoU", rule="greater", backend_args=dict(backend="whole_file"),
         ),
     )  # fmt: skip
-    cfg.custom_hooks = [dict(type="ProgressHook"), dict(type="ValidateOnResumeHook")]
+    cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="ProgressHook"), dict(type="ValidateOnResumeHook")]
