@@ -92,7 +92,9 @@ def untrained(folder: Path, size: tuple[int, int], crop: tuple[int, int]) -> tup
     return folder / "config.py", folder / "weights.pth"
 
 
-def measure(config: Path, checkpoint: Path, images: list[np.ndarray], rounds: int, ways: list[str], device: str) -> dict:
+def measure(
+    config: Path, checkpoint: Path, images: list[np.ndarray], rounds: int, ways: list[str], device: str
+) -> dict:
     """Times of every way, and how many pixels of its masks are mmsegmentation's."""
     run, found, first = {"mmseg slide": mmseg_slide(config, checkpoint, device)}, {}, {}
     for name in ways:
@@ -128,7 +130,8 @@ def _timed(label: Callable, image: np.ndarray) -> tuple[float, float, np.ndarray
 def _say(title: str, found: dict) -> None:
     print(f"\n{title}\n{'':28}{'images/s':>9}  {'times faster':>20}  {'in processor time':>20}  equal pixels, least")
     for name, times in found.items():
-        spans = [f"{r['median']:.2f} ({r['least']:.2f}–{r['most']:.2f})" for r in (times["wall ratio"], times["processor ratio"])]
+        ratios = times["wall ratio"], times["processor ratio"]
+        spans = [f"{r['median']:.2f} ({r['least']:.2f}–{r['most']:.2f})" for r in ratios]
         print(f"{name:28}{times['images/s']:9.3f}  {spans[0]:>20}  {spans[1]:>20}  {times['least equal']:.5f}")
 
 

@@ -34,7 +34,7 @@ def fuse(model: nn.Module) -> None:
 
 
 def _weights(module: DCNv3, steer: Tensor) -> Tensor:
-    """:meth:`ops_dcnv3.DCNv3.weights`; over an axis as short, PyTorch's softmax takes six times as long as its parts."""
+    """:meth:`ops_dcnv3.DCNv3.weights`; over nine points softmax takes six times as long as its parts."""
     found = module.mask(steer).unflatten(-1, (module.group, -1))
     shares = (found - found.amax(-1, keepdim=True)).float().exp()
     return shares.div_(shares.sum(-1, keepdim=True)).to(found).flatten(-2)
@@ -89,6 +89,6 @@ class SplitConvolution:
 
 
 def _taps(low: int, high: int) -> Tensor:
-    """``float32 (3, high, low)``: linear upsampling along one axis, and a step of -1, 0 or 1 with zeros beyond the end."""
+    """``float32 (3, high, low)``: linear upsampling along one axis, then a step of -1, 0 or 1 with zeros beyond."""
     up = F.interpolate(torch.eye(low)[None], size=high, mode="linear", align_corners=False)[0].t()
     return F.pad(up, (0, 0, 1, 1)).unfold(0, high, 1).transpose(1, 2).contiguous()

@@ -92,13 +92,15 @@ def infer(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     names = [f"{file.name} sha256:{_digest(file)}" for _, file in members]
     # What is off goes unmentioned, so that masks of a version without it stay what was asked for.
+    off = dict(blend="constant", views=0, norms=0, features=0, background=False, islands=0, amp=None, target=[])
+    given = dict(
+        blend=blend, views=views, norms=norms, features=features, background=background, islands=islands, amp=amp,
+        target=_target_digests(out) if target else [],
+    )  # fmt: skip
     parameters = {
         "data": str(Path(data).resolve()), "checkpoint": names[0] if len(names) == 1 else names,
         "sliding": sliding, "flip": flip, "scales": [float(s) for s in scales],
-        **({"blend": blend} if blend != "constant" else {}), **({} if amp is None else {"amp": amp}),
-        **{name: value for name, value in (("views", views), ("norms", norms), ("features", features), ("islands", islands)) if value},
-        **({"background": True} if background else {}),
-        **({"target": _target_digests(out)} if target else {}),
+        **{name: value for name, value in given.items() if value != off[name]},
     }  # fmt: skip
     items = dataset.read_split(data, "test")
     frames, source = _some(items), _some(dataset.read_split(out / "augmented", "train_source")) if features else ()
@@ -148,7 +150,8 @@ class Predictor:
     def __init__(
         self, config, checkpoint, *, more: Sequence[tuple] = (), views: int = 0, norms: float = 0.0,
         features: float = 0.0, frames: Sequence[str | Path] = (), source: Sequence[str | Path] = (),
-        background: bool = False, islands: float = 0.0, target: Target | None = None, compile: bool = False, **parameters,
+        background: bool = False, islands: float = 0.0, target: Target | None = None, compile: bool = False,
+        **parameters,
     ):  # fmt: skip
         _check(1 + len(more), views, target, dict(norms=norms, features=features), islands)
         self.views, self.background, self.islands, self.target = views, background, islands, target
@@ -168,7 +171,8 @@ class Predictor:
         """Images of one size, as :meth:`__call__` labels each."""
         found = []
         for image, probabilities in zip(images, self._probabilities(images), strict=True):
-            label = testtime.decide(probabilities, testtime.surroundings(self.target, image) if self.background else None)
+            background = testtime.surroundings(self.target, image) if self.background else None
+            label = testtime.decide(probabilities, background)
             found.append(testtime.remove_islands(label, self.islands) if self.islands else label)
         return found
 
@@ -219,7 +223,8 @@ def _members(out: Path, checkpoint) -> list[tuple[Path, Path]]:
     else:
         files = [fetch(one) for one in ([checkpoint] if isinstance(checkpoint, str | Path) else checkpoint)]
     beside = [file.parent / "config.py" for file in files]
-    return [(own if own.is_file() else out / "train" / "config.py", file) for own, file in zip(beside, files, strict=True)]
+    configs = [own if own.is_file() else out / "train" / "config.py" for own in beside]
+    return list(zip(configs, files, strict=True))
 
 
 def _check(members: int, views: int, target: Target | None, shares: dict, islands: float) -> None:

@@ -118,7 +118,9 @@ def street(target: Target) -> tuple[float, float, float, float]:
     lens, seen = target.lens.scaled(target.size), ~target.surroundings.mask
     row = int(np.clip(round(lens.cy), 0, lens.height - 1))
     column = int(np.clip(round(lens.cx), 0, lens.width - 1))
-    across, along = ((np.flatnonzero(line)[[0, -1]] if line.any() else [0, len(line) - 1]) for line in (seen[row], seen[:, column]))  # fmt: skip
+    across, along = (
+        np.flatnonzero(line)[[0, -1]] if line.any() else (0, len(line) - 1) for line in (seen[row], seen[:, column])
+    )
     ends = [(across[0], row), (across[1], row), (column, along[0]), (column, along[1])]
     rays = lens.unproject(np.array(ends, dtype=float))
     angles = np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])
@@ -187,7 +189,8 @@ class _Moments:
 
     def add(self, maps) -> None:
         x = maps.double().transpose(0, 1).flatten(1)
-        self.count, self.total, self.squares = self.count + x.shape[1], self.total + x.sum(1), self.squares + x.square().sum(1)
+        self.count += x.shape[1]
+        self.total, self.squares = self.total + x.sum(1), self.squares + x.square().sum(1)
 
     def result(self) -> tuple:
         mean = self.total / self.count
@@ -223,7 +226,8 @@ def adapt_norms(model, forward: Callable[[], None], share: float) -> int:
         if not seen:
             raise InputError("norms: the network has no batch norm that inference uses; pass norms=0, or features.")
         for norm, moments in seen.items():
-            for kept, old, new in zip((norm.running_mean, norm.running_var), before[norm], moments.result(), strict=True):
+            kept_ones = norm.running_mean, norm.running_var
+            for kept, old, new in zip(kept_ones, before[norm], moments.result(), strict=True):
                 kept.copy_((1 - share) * old + share * new)
     return len(seen)
 

@@ -106,7 +106,7 @@ def test_blended_windows_are_smoother_than_a_plain_mean(run):
     for blend in windows.BLENDS:
         predictor = Network(*run, sliding=True, blend=blend)
         count = iter(range(99))
-        predictor._logits = lambda crops, count=count: torch.full((len(crops), KINDS, *crops.shape[2:]), float(next(count) % 2))
+        predictor._logits = lambda crops, c=count: torch.full((len(crops), KINDS, *crops.shape[2:]), float(next(c) % 2))
         row = predictor._blended(torch.zeros(1, 3, 64, 192))[0, 0, 32]
         steps[blend] = row.diff().abs().max()
     assert steps["constant"] >= 0.5 and max(steps["triangular"], steps["gaussian"]) < 0.2
@@ -117,7 +117,8 @@ def test_plain_windows_are_those_of_mmseg(run, images):
     theirs = Network(*run, sliding=True)
     theirs.model.test_cfg = type(theirs.model.test_cfg)(mode="slide", crop_size=theirs.window, stride=theirs.stride)
     pixels = theirs.inputs(images)
-    meta = dict(ori_shape=pixels.shape[2:], img_shape=pixels.shape[2:], pad_shape=pixels.shape[2:], padding_size=[0] * 4)
+    size = pixels.shape[2:]
+    meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0] * 4)
     with torch.inference_mode():
         expected = theirs.model.inference(pixels, [dict(meta) for _ in images])
         for batch, lighter in ((1, False), (7, False), (7, True)):
@@ -354,7 +355,8 @@ def test_background_takes_an_island_only_where_nothing_else_does():
 
 def test_batch_norms_move_to_the_statistics_of_other_images():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)).eval()
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)
+    model = nn.Sequential(*layers).eval()
     batches = [torch.randn(2, 3, 20, 20) * 3 + 1, torch.randn(1, 3, 30, 10) - 2]
     before = model[1].running_mean.clone(), model[1].running_var.clone()
 
@@ -371,7 +373,8 @@ def test_batch_norms_move_to_the_statistics_of_other_images():
     testtime.adapt_norms(model, forward, 1.0)
     with torch.inference_mode():  # then what leaves the last one is normalised over these images
         out = torch.cat([model(batch).transpose(0, 1).flatten(1) for batch in batches], 1)
-    assert torch.allclose(out.mean(1), torch.zeros(4), atol=1e-3) and torch.allclose(out.std(1), torch.ones(4), atol=1e-2)
+    assert torch.allclose(out.mean(1), torch.zeros(4), atol=1e-3)
+    assert torch.allclose(out.std(1), torch.ones(4), atol=1e-2)
     with pytest.raises(InputError, match="no batch norm"):
         testtime.adapt_norms(nn.Conv2d(3, 3, 1), lambda: None, 0.5)
 
@@ -385,10 +388,11 @@ def test_aligned_maps_of_the_target_have_the_sources_mean_and_deviation():
 
     model = nn.Module()
     model.backbone = Backbone()
-    source, target = [torch.randn(2, 3, 20, 30) for _ in range(2)], [torch.randn(1, 3, 20, 30) * 2 + 3 for _ in range(3)]
+    source, target = [torch.randn(2, 3, 20, 30) for _ in range(2)], [torch.randn(1, 3, 20, 30) * 2 + 3]
 
     def moments(batches):
-        maps = [torch.cat([m.transpose(0, 1).flatten(1) for m in level], 1) for level in zip(*map(model.backbone, batches), strict=True)]
+        levels = zip(*map(model.backbone, batches), strict=True)
+        maps = [torch.cat([m.transpose(0, 1).flatten(1) for m in level], 1) for level in levels]
         return [value for level in maps for value in (level.mean(1), level.std(1))]
 
     wanted, before = moments(source), moments(target)
@@ -421,16 +425,16 @@ def ready(sample, tmp_path):
     random_run(out / "train", 0)
     camera(*SIZE).write(out / "augmented")
     items = dataset.read_split(sample, "train_source")
-    table = pd.DataFrame([dict(id=item.id, img_path=str(item.image.resolve()), gt_path=str(item.label.resolve())) for item in items])
-    table.to_csv(out / "augmented" / "train_source.csv", index=False)
+    rows = [dict(id=item.id, img_path=str(item.image.resolve()), gt_path=str(item.label.resolve())) for item in items]
+    pd.DataFrame(rows).to_csv(out / "augmented" / "train_source.csv", index=False)
     write_yaml(out / "run.yaml", {"train": {"parameters": {}}})
     return out
 
 
 def test_every_parameter_reaches_the_masks(sample, ready, other):
     everything = dict(
-        checkpoint=[ready / "train" / "iter_1.pth", other[1]], sliding=True, blend="gaussian", flip=True, scales=[1.0, 0.7],
-        views=2, norms=0.5, features=0.3, background=True, islands=2.0, batch=6,
+        checkpoint=[ready / "train" / "iter_1.pth", other[1]], sliding=True, flip=True, scales=[1.0, 0.7],
+        blend="gaussian", views=2, norms=0.5, features=0.3, background=True, islands=2.0, batch=6,
     )  # fmt: skip
     masks = infer(sample, ready, **everything)
     first = {path.name: path.read_bytes() for path in masks.glob("*.png")}
@@ -438,7 +442,8 @@ def test_every_parameter_reaches_the_masks(sample, ready, other):
         label = dataset.read_label(masks / name)
         assert ((label == BACKGROUND) == camera(*SIZE).surroundings.mask).all()
     noted = read_yaml(masks / "parameters.yaml")
-    assert {"views": 2, "norms": 0.5, "features": 0.3, "background": True, "islands": 2.0, "blend": "gaussian"}.items() <= noted.items()
+    names = ("views", "norms", "features", "background", "islands", "blend")
+    assert {name: noted[name] for name in names} == {name: everything[name] for name in names}
     assert len(noted["checkpoint"]) == 2 and len(noted["target"]) == 2
     # One image is done again after a stop, and comes out as it was.
     name = sorted(first)[1]
@@ -458,7 +463,8 @@ def test_what_is_off_is_not_noted(sample, ready):
     "given, said",
     [
         (dict(blend="cubic"), "blend: 'cubic'"), (dict(batch=0), "batch: 0"), (dict(views=-1), "views: -1"),
-        (dict(norms=1.5), "norms: 1.5"), (dict(features=-1), "features: -1"), (dict(islands=-1), "islands: -1"), (dict(checkpoint=[]), "empty list"),
+        (dict(norms=1.5), "norms: 1.5"), (dict(features=-1), "features: -1"),
+        (dict(islands=-1), "islands: -1"), (dict(checkpoint=[]), "empty list"),
         (dict(checkpoint=["gone.pth"]), r"gone\.pth: no such file"), (dict(scales=[1, 0]), "scales"),
     ],
 )  # fmt: skip
