@@ -19,7 +19,7 @@ CELL = 16
 NOWHERE = np.float32(-9999)
 """A source pixel outside of everything."""
 _FINE = 8  # pixels between exact places where a cell needs more of them
-_EXACT = 0.04  # source pixels; a larger error in the middle of a cell asks for a finer grid
+_EXACT = 0.03  # source pixels; a larger error in the middle of a cell asks for a finer grid
 _FAR = 1e6  # source pixels; what is farther out is in no image
 
 
