@@ -44,7 +44,7 @@ demo: .venv/.kernels
 		--labels data/sample/withheld/test_gt --size 960 540
 
 test: .venv/.kernels .venv/.mask2former
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/.kernels
 	$(BIN)/python -m lib.sample --out data/sample

@@ -73,9 +73,9 @@ def test_averages_are_kept_and_used(averaged):
 
 
 def test_inference_uses_the_average(averaged):
-    from lib.inference import Predictor
+    from lib.network import Network
 
-    used = Predictor(averaged / "config.py", averaged / "iter_4.pth").model.state_dict()
+    used = Network(averaged / "config.py", averaged / "iter_4.pth").model.state_dict()
     assert all(torch.equal(used[name], value) for name, value in weights(saved(averaged, 4)).items())
 
 
