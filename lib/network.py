@@ -16,11 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset, testtime, windows
+from lib import dataset, recipes, testtime, windows
+from lib.recipes import heads
 from lib.runs import InputError
 
-_SCORES = ("MaskFormerHead", "Mask2FormerHead")
-"""mmseg's heads whose result is no logit but a sum of mask probabilities, near 0 where no query claims a pixel."""
 _LEAST = 1e-6  # of such a score
 
 
@@ -70,10 +69,10 @@ class Network:
 
             cfg = Config.fromfile(config)
             init_default_scope("mmseg")
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            model = revert_sync_batchnorm(MODELS.build(recipes.network(cfg)))
         load_weights(model, checkpoint)
         self.model = model.to(device).eval()
-        self.scores = type(model.decode_head).__name__ in _SCORES
+        self.scores = heads.gives_scores(model.decode_head)
         self.window, self.stride = _windows(cfg, sliding)
         self.size, self.blend, self.flip, self.scales, self.batch = cfg.scale, blend, flip, tuple(scales), batch
         self.device, self.amp = device, _precision(cfg, amp, device)
@@ -219,7 +218,7 @@ def _windows(cfg, sliding: bool | None):
     height, width = cfg.crop_size
     if sliding:
         return (height, width), (height * 2 // 3, width * 2 // 3)
-    test = cfg.model.get("test_cfg", {})
+    test = recipes.network(cfg).get("test_cfg", {})
     if sliding is None and test.get("mode") == "slide":
         return tuple(test.crop_size), tuple(test.stride)
     return None, None

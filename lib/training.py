@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lib import dataset, recipes
+from lib import adaptation, dataset, recipes
 from lib.classes import CLASSES_WITH_BACKGROUND
 from lib.runs import InputError, claim, finished, read_yaml, recorded
 
@@ -36,6 +36,7 @@ def train(
     max_iters: int | None = None,
     batch_size: int | None = None,
     load_from: str | Path | dict | None = None,
+    self_training: bool = False,
     seed: int = 0,
     amp: bool | str = True,
     options: dict | None = None,
@@ -52,6 +53,8 @@ def train(
         load_from: checkpoint to start from, of the whole network or of its backbone: a file, a URL or the name of a
             public release, or a mapping of ``checkpoint`` (one of these) and options of
             :func:`lib.internimage.checkpoints.load_weights` (``classes``, ``ema``, ``partial``).
+        self_training: learn from the target's unlabelled frames as well (see :mod:`lib.adaptation`); its settings
+            are the recipe's, and ``options`` such as ``{"self_training.threshold": 0.95}``.
         seed: of initialisation, sampling and augmentation.
         amp: mixed precision: ``"bf16"``, ``"fp16"``, True (bf16 where the GPU has it, else fp16) or False; without a
             GPU it has no effect.
@@ -73,9 +76,11 @@ def train(
         raise InputError(f"{augmented} is missing or unfinished. Run 01_augment for this run folder first.")
     cfg = recipes.resolve(recipe, augmented, max_iters=max_iters, batch_size=batch_size, seed=seed, options=options)
     load_from = str(load_from) if isinstance(load_from, Path) else load_from or None
+    if self_training:
+        adaptation.add(cfg, augmented, seed)
     parameters = {
         "recipe": str(recipe), "max_iters": cfg.max_iters, "batch_size": cfg.batch_size,
-        "load_from": load_from, "seed": seed, "amp": amp, "options": options or {},
+        "load_from": load_from, "self_training": self_training, "seed": seed, "amp": amp, "options": options or {},
         "augmented": read_yaml(augmented / "parameters.yaml"),
     }  # fmt: skip
     # All that can be refused is refused before `overwrite` deletes a former training.
@@ -84,6 +89,8 @@ def train(
     processes = processes or max(1, _gpus())
     if cfg.get("shard") and (processes < 2 or amp == "fp16"):
         raise InputError(f"shard: with processes={processes} and amp={amp!r} (expected several processes, and no fp16)")
+    if cfg.get("shard") and self_training:
+        raise InputError("shard: with self_training (expected one of the two; the teacher needs its whole student)")
     cfg.amp, cfg.start_weights = amp, _start_weights(cfg, load_from) if load_from else None
     dataset.check(augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
     folder = claim(out / "train", parameters, overwrite)
@@ -116,7 +123,7 @@ def _start_weights(cfg, load_from: str | dict) -> dict:
     import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.default_scope)
     with torch.device("meta"):
-        network = MODELS.build(deepcopy(cfg.model))
+        network = MODELS.build(deepcopy(recipes.network(cfg)))
     print(checkpoints.check(network, source, allow_backbone=True, **options))
     return dict(source=source, **options)
 
@@ -138,7 +145,7 @@ def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
     for path in sorted((Path(out) / "train").glob("*/vis_data/scalars.json")):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            for name in {"loss", "lr", "mIoU"} & entry.keys():
+            for name in {"loss", "lr", "mIoU", "source", "target", "sure"} & entry.keys():
                 found.setdefault(name, {})[entry["step"]] = entry[name]
     return {name: tuple(map(list, zip(*sorted(values.items()), strict=True))) for name, values in found.items()}
 
@@ -248,6 +255,7 @@ def _work(config: str) -> None:
     if cfg.get("shard") or (cfg.start_weights and last is None):
         network.init_weights()  # now, since the runner would do it after the weights are loaded
     if cfg.start_weights and last is None:
+        network = getattr(network, "student", network)  # of self-training
         print(load_weights(network, allow_backbone=True, **cfg.start_weights), flush=True)
     if cfg.get("shard"):
         runner.shard()

@@ -24,6 +24,7 @@ FLOORS = [
     {"lib.sample"},
     {"lib.fisheye.bend"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes", "lib.testtime", "lib.windows", "lib.fusion"},
+    {"lib.adaptation"},
     {"lib.training", "lib.costs", "lib.network"},
     {"lib.inference", "lib.submission", "lib.zoo"},
     {"lib.looking"},

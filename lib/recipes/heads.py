@@ -12,6 +12,8 @@ HEADS = ("upernet", "segformer", "mask2former")
 MASK2FORMER = "Mask2FormerLogitsHead"
 """Its class in :mod:`lib.recipes.mask2former`."""
 
+_SCORES = ("MaskFormerHead", "Mask2FormerHead")
+
 _BASE = Path(__file__).parent / "configs" / "_base_"
 
 
@@ -27,6 +29,14 @@ def require_mask2former() -> None:
             f"the Mask2Former head needs mmdetection, and {', '.join(missing)} cannot be imported; run "
             "`make mask2former`, or take a recipe with another head."
         )
+
+
+def gives_scores(head) -> bool:
+    """Whether a decode head's result is no logit but a sum of mask probabilities, near 0 where no query claims a pixel.
+
+    So it is with mmseg's own heads that classify masks; ours answers with logarithms, that is with logits.
+    """
+    return type(head).__name__ in _SCORES
 
 
 def model(head: str, channels: int, classes: int, *, queries: int = 100, width: int = 256) -> dict:
