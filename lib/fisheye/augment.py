@@ -24,7 +24,8 @@ from lib.fisheye import background, bend, calibration, cameras, photometric
 from lib.runs import InputError, claim, finished, read_yaml, recorded, whole_file
 
 SPLITS = ("train_source", "val_source")
-LENSES = ("fitted", "guessed")
+ASSUMED = ("fixed", "none")
+LENSES = ("fitted", "guessed", *ASSUMED)
 _LOOKS = 64
 """Target frames whose colours are kept."""
 _TEMPERATURE = 0.1
@@ -40,6 +41,7 @@ def augment(
     augment: bool = True,
     lens: str = "fitted",
     cameras_file: str | Path | None = None,
+    motion: bool = True,
     photometric: str = "statistics",
     copies: int = 1,
     seed: int = 0,
@@ -54,9 +56,11 @@ def augment(
         out: run folder.
         augment: False only resizes the source to the target's size: the baseline to compare with.
         lens: ``"fitted"`` to the target's frames, where they say enough; ``"guessed"``: every image draws its own
-            from a family that ranges from mild to strong.
+            from a family that ranges from mild to strong; ``"fixed"``: the middle of that family for all;
+            ``"none"``: no bending, the source is resized to the target's size.
         cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
             :meth:`lib.fisheye.cameras.Camera.to_dict`), used instead.
+        motion: turn and shift the virtual target camera a little, anew for every image.
         photometric: how images take on the target's look, see :data:`lib.fisheye.bend.PHOTOMETRIC`.
         copies: bent versions per training image on average, each with its own draw; from 2 on, images of rare
             classes get more of them. 0: training bends its images itself.
@@ -78,8 +82,8 @@ def augment(
         raise InputError(f"photometric: {photometric!r} (expected one of: {', '.join(bend.PHOTOMETRIC)})")
     parameters = {
         "data": str(Path(data).resolve()), "augment": augment, "lens": lens,
-        "cameras_file": str(cameras_file) if cameras_file else None, "photometric": photometric,
-        "copies": copies, "seed": seed,
+        "cameras_file": str(cameras_file) if cameras_file else None, "motion": motion,
+        "photometric": photometric, "copies": copies, "seed": seed,
     }  # fmt: skip
     known = _read_cameras(cameras_file) if cameras_file else None
     dataset.check(data, (*SPLITS, "train_target"))
@@ -89,7 +93,10 @@ def augment(
     with recorded(out, "augment", parameters) as results:
         frames = [item.image for item in dataset.read_split(data, "train_target")]
         if augment:
-            change = get_to_know(frames, folder, known, lens, photometric, results).bend
+            if not known and lens in ASSUMED:
+                known = _assumed(lens, dataset.read_split(data, "train_source")[0].image, frames[0])
+            lens = "given" if cameras_file else lens
+            change = get_to_know(frames, folder, known, lens, motion, photometric, results).bend
         else:
             change = _Resize(dataset.read_image(frames[0]).shape[1::-1])
         weights = rarity(dataset.read_split(data, "train_source")) if augment and copies != 1 else {}
@@ -105,12 +112,15 @@ def augment(
     return folder
 
 
-def get_to_know(frames, folder: Path, known, lens: str, photometric_: str, results: dict) -> bend.Target:
+def get_to_know(
+    frames, folder: Path, known, lens: str, motion: bool, photometric_: str, results: dict
+) -> bend.Target:
     """The target camera from its ``frames`` (paths), kept in ``folder``.
 
     Args:
         known: its (source, target) cameras, or None.
-        lens: one of ``LENSES``; without meaning where the cameras are known.
+        lens: one of ``LENSES``, or ``"given"``; with known cameras only a note.
+        motion: see :func:`augment`.
         photometric_: one of :data:`lib.fisheye.bend.PHOTOMETRIC`.
         results: takes how sure the lens is.
     """
@@ -120,7 +130,7 @@ def get_to_know(frames, folder: Path, known, lens: str, photometric_: str, resul
     statistics = np.stack([photometric.statistics(frame, view if view.any() else None) for frame in looked])
     thumbs = np.stack([photometric.thumb(frame, view) for frame in looked])
     source, camera = known or (None, None)
-    notes = {"lens": "given" if known else "guessed for each image"}
+    notes = {"lens": lens if known else "guessed for each image"}
     if not known and lens == "fitted":
         fitted = calibration.fit(frames, surroundings)
         results["lens_confidence"] = round(fitted.confidence, 3)
@@ -129,7 +139,7 @@ def get_to_know(frames, folder: Path, known, lens: str, photometric_: str, resul
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
             camera, notes["lens"] = fitted.camera, "fitted"
-    target = bend.Target(surroundings, camera, source, statistics, thumbs, photometric_)
+    target = bend.Target(surroundings, camera, source, statistics, thumbs, photometric_, motion)
     target.write(folder, **notes)
     return target
 
@@ -228,6 +238,15 @@ def _keep_figure(fitted: calibration.Calibration, path: Path) -> None:
 
 def _spread(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+
+
+def _assumed(lens: str, source: Path, target: Path) -> tuple[cameras.Camera, cameras.Camera]:
+    """The two cameras where the lens is not looked for; one image of each camera tells its size."""
+    source_size, target_size = (dataset.read_image(path).shape[1::-1] for path in (source, target))
+    if lens == "none":
+        same = cameras.Pinhole.from_fov(target_size, 1.0)
+        return same.scaled(source_size), same
+    return bend.guessed_cameras(0.5, 0.5, source_size, target_size)
 
 
 def _read_cameras(path: str | Path) -> tuple[cameras.Camera, cameras.Camera]:

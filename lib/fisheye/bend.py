@@ -41,6 +41,9 @@ RANGES = {
 }
 """What a :class:`Draw` is drawn from, evenly."""
 
+MOTION = ("yaw", "pitch", "roll", "right", "down", "forward")
+"""Of these, what moves the target camera; with the focal length, seven degrees of freedom."""
+
 GUESSED_HALF_FIELD = (0.55, 1.15)
 """Angle (rad) between the axis and the source image's side where no lens is known; the target's is the same."""
 GUESSED_ZOOM = (0.9, 1.25)
@@ -111,6 +114,7 @@ class Target:
         statistics: ``float32 (N, 2, 3)``, colours of target frames.
         thumbs: ``uint8 (N, 72, 128, 3)``, small copies of them.
         photometric: one of :data:`PHOTOMETRIC`.
+        motion: whether the camera turns and shifts from image to image.
     """
 
     surroundings: Background
@@ -119,6 +123,7 @@ class Target:
     statistics: np.ndarray
     thumbs: np.ndarray
     photometric: str = "statistics"
+    motion: bool = True
 
     def __post_init__(self):
         if self.photometric not in PHOTOMETRIC:
@@ -135,23 +140,16 @@ class Target:
 
     def cameras(self, draw: Draw, source_size: tuple[int, int]) -> tuple[cameras.Camera, cameras.Camera]:
         """Source and target camera of one draw, for a source image of (width, height)."""
-
-        def place(limits, share):
-            return limits[0] + share * (limits[1] - limits[0])
-
         if self.lens is None:
-            half, zoom = place(GUESSED_HALF_FIELD, draw.field), place(GUESSED_ZOOM, draw.zoom)
-            target = cameras.Fisheye.from_fov(self.size, 2 * half)
-            target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
-            return cameras.Pinhole.from_fov(source_size, 2 * half), target
+            return guessed_cameras(draw.field, draw.zoom, source_size, self.size)
         target = self.lens.scaled(self.size)
         if self.source is not None:
             return self.source.scaled(source_size), target
-        zoom = place(FITTED_ZOOM, draw.zoom)
+        zoom = _place(FITTED_ZOOM, draw.zoom)
         target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
         if isinstance(target, cameras.Fisheye):
             target = replace(target, k=(target.k[0] + draw.bend, *target.k[1:]))
-        half = min(WIDEST, place(FILLED, draw.field) * self._side)
+        half = min(WIDEST, _place(FILLED, draw.field) * self._side)
         return cameras.Pinhole.from_fov(source_size, 2 * half), target
 
     @cached_property
@@ -180,6 +178,8 @@ class Target:
             ``uint8 (H, W, 3)`` RGB and ``uint8 (H, W)`` class ids with Background; IGNORE where neither the source
             nor the surroundings show anything.
         """
+        if not self.motion:
+            draw = replace(draw, **dict.fromkeys(MOTION, 0.0))
         source, target = self.cameras(draw, label.shape[::-1])
         turn = warp.rotation(draw.yaw, draw.pitch, draw.roll)
         table = warp.between(target, source, turn, region, (draw.right, draw.down, draw.forward))
@@ -216,7 +216,7 @@ class Target:
                 temporary, statistics=self.statistics, thumbs=self.thumbs, deviation=own.deviation.astype(np.float16)
             )
         described = {name: camera and camera.to_dict() for name, camera in (("source", self.source), ("target", self.lens))}
-        look = {"photometric": self.photometric, "noise": own.noise, "gains": list(own.gains)}
+        look = {"photometric": self.photometric, "motion": self.motion, "noise": own.noise, "gains": list(own.gains)}
         write_yaml(folder / "camera.yaml", {**described, **look, **notes})
 
     @classmethod
@@ -229,7 +229,21 @@ class Target:
             looks["deviation"].astype(np.float32), found["noise"], tuple(found["gains"]),
         )  # fmt: skip
         lens, source = (found[name] and cameras.from_dict(found[name]) for name in ("target", "source"))
-        return cls(surroundings, lens, source, looks["statistics"], looks["thumbs"], found["photometric"])
+        motion = found.get("motion", True)  # older folders do not tell, and always moved
+        return cls(surroundings, lens, source, looks["statistics"], looks["thumbs"], found["photometric"], motion)
+
+
+def guessed_cameras(
+    field: float, zoom: float, source_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[cameras.Pinhole, cameras.Fisheye]:
+    """Source and target camera where no lens is known, at a place (0-1) in the ranges of their field and zoom."""
+    half, zoom = _place(GUESSED_HALF_FIELD, field), _place(GUESSED_ZOOM, zoom)
+    target = cameras.Fisheye.from_fov(size, 2 * half)
+    return cameras.Pinhole.from_fov(source_size, 2 * half), replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
+
+
+def _place(limits: tuple[float, float], share: float) -> float:
+    return limits[0] + share * (limits[1] - limits[0])
 
 
 def row(draw: Draw) -> dict[str, float]:
