@@ -23,7 +23,8 @@ FLOORS = [
     {"lib.fisheye.bend"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes", "lib.testtime", "lib.windows", "lib.fusion"},
     {"lib.training", "lib.network"},
-    {"lib.inference", "lib.submission"},
+    {"lib.selection", "lib.submission"},
+    {"lib.inference"},
     {"lib.looking"},
     {"lib.pipeline"},
 ]
