@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset, testtime, windows
+from lib import dataset, recipes, testtime, windows
 from lib.runs import InputError
 
 _SCORES = ("MaskFormerHead", "Mask2FormerHead")
@@ -69,7 +69,7 @@ class Network:
 
             cfg = Config.fromfile(config)
             init_default_scope("mmseg")
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            model = revert_sync_batchnorm(MODELS.build(recipes.network(cfg)))
         load_weights(model, checkpoint)
         self.model = model.to(device).eval()
         self.scores = any(kind.__name__ in _SCORES for kind in type(model.decode_head).__mro__)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lib import dataset, recipes
+from lib import adaptation, dataset, recipes
 from lib.classes import CLASSES_WITH_BACKGROUND
 from lib.runs import InputError, claim, finished, read_yaml, recorded
 
@@ -34,6 +34,7 @@ def train(
     max_iters: int | None = None,
     batch_size: int | None = None,
     load_from: str | Path | None = None,
+    self_training: bool = False,
     seed: int = 0,
     amp: bool = True,
     options: dict | None = None,
@@ -48,6 +49,8 @@ def train(
         max_iters: length of the training instead of the recipe's.
         batch_size: crops per process instead of the recipe's.
         load_from: checkpoint to start from: of the whole network, or of its backbone.
+        self_training: learn from the target's unlabelled frames as well (see :mod:`lib.adaptation`); its settings
+            are the recipe's, and ``options`` such as ``{"self_training.threshold": 0.95}``.
         seed: of initialisation, sampling and augmentation.
         amp: mixed precision; without a GPU it has no effect.
         options: overrides of the recipe's entries by dotted name.
@@ -66,9 +69,12 @@ def train(
     if finished(out, "augment") is None:
         raise InputError(f"{augmented} is missing or unfinished. Run 01_augment for this run folder first.")
     cfg = recipes.resolve(recipe, augmented, max_iters=max_iters, batch_size=batch_size, seed=seed, options=options)
+    if self_training:
+        adaptation.add(cfg, augmented, seed)
     parameters = {
         "recipe": str(recipe), "max_iters": cfg.max_iters, "batch_size": cfg.batch_size,
-        "load_from": str(load_from) if load_from else None, "seed": seed, "amp": amp, "options": options or {},
+        "load_from": str(load_from) if load_from else None, "self_training": self_training, "seed": seed, "amp": amp,
+        "options": options or {},
         "augmented": read_yaml(augmented / "parameters.yaml"),
     }  # fmt: skip
     # All that can be refused is refused before `overwrite` deletes a former training.
@@ -118,7 +124,7 @@ def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
     for path in sorted((Path(out) / "train").glob("*/vis_data/scalars.json")):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            for name in {"loss", "lr", "mIoU"} & entry.keys():
+            for name in {"loss", "lr", "mIoU", "source", "target", "sure"} & entry.keys():
                 found.setdefault(name, {})[entry["step"]] = entry[name]
     return {name: tuple(map(list, zip(*sorted(values.items()), strict=True))) for name, values in found.items()}
 
@@ -225,6 +231,7 @@ def _work(config: str) -> None:
     runner = Runner.from_cfg(cfg)
     if cfg.start_weights and last is None:
         network = getattr(runner.model, "module", runner.model)
+        network = getattr(network, "student", network)  # of self-training
         load_weights(network, cfg.start_weights, allow_backbone=True)
     runner.train()
 

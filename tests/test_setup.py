@@ -22,6 +22,7 @@ FLOORS = [
     {"lib.sample"},
     {"lib.fisheye.bend"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes", "lib.testtime", "lib.windows", "lib.fusion"},
+    {"lib.adaptation"},
     {"lib.training", "lib.network"},
     {"lib.selection", "lib.submission"},
     {"lib.inference"},

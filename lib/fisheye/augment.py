@@ -69,7 +69,9 @@ def augment(
 
     Returns:
         The folder, itself in the competition's layout (``train_source.csv``, ``val_source.csv``; each row
-        carries its draw), with ``background.png``, ``plate.png``, ``lens.png`` and ``camera.yaml``.
+        carries its draw, a training row also its ``weight``, how often to draw it so that rare classes are
+        seen), with ``background.png``, ``plate.png``, ``lens.png`` and ``camera.yaml``. ``train_target.csv``
+        names the target frames where they lie.
 
     Raises:
         InputError: faulty data or parameters, or a folder of other parameters.
@@ -99,7 +101,7 @@ def augment(
             change = get_to_know(frames, folder, known, lens, motion, photometric, results).bend
         else:
             change = _Resize(dataset.read_image(frames[0]).shape[1::-1])
-        weights = rarity(dataset.read_split(data, "train_source")) if augment and copies != 1 else {}
+        weights = rarity(dataset.read_split(data, "train_source"))
         for split in SPLITS:
             number = copies if split == "train_source" else 1
             jobs = list(_jobs(folder, data, split, number, seed, weights))
@@ -109,7 +111,16 @@ def augment(
             with whole_file(folder / f"{split}.csv") as temporary:
                 table.to_csv(temporary, index=False)
             results[split] = len(jobs)
+        _name_targets(data, folder)
     return folder
+
+
+def _name_targets(data: str | Path, folder: Path) -> None:
+    """Write ``folder/train_target.csv``, by which training finds the frames that it adapts to."""
+    items = dataset.read_split(data, "train_target")
+    with whole_file(folder / "train_target.csv") as temporary:
+        rows = [{"id": item.id, "img_path": str(item.image.resolve())} for item in items]
+        pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 def get_to_know(
@@ -205,15 +216,16 @@ class _Job:
 def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Job]:
     items = dataset.read_split(data, split)
     for item, number in zip(items, _copies(items, copies, weights), strict=True):
-        if not copies:
-            more = {"weight": round(weights[item.id] * len(items), 6)}
+        # Where rare images have more copies, each copy is drawn the less often.
+        more = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
+        if not number:
             yield _Job(folder, item, item.id, item.image.resolve(), item.label.resolve(), more, bend.Draw.middle())
         for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
             # A generator of its own per image: the draw depends neither on the order nor on other images.
             draw = bend.Draw.by(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
             yield _Job(folder, item, name, folder / f"{split}_image" / f"{name}.png",
-                       folder / f"{split}_gt" / f"{name}.png", bend.row(draw), draw)  # fmt: skip
+                       folder / f"{split}_gt" / f"{name}.png", bend.row(draw) | more, draw)  # fmt: skip
 
 
 def _copies(items: list[dataset.Item], copies: int, weights: dict[str, float]) -> list[int]:

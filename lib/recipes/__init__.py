@@ -42,6 +42,11 @@ def load(recipe: str | Path):
     return Config.fromfile(find(recipe))
 
 
+def network(cfg):
+    """The config of the network alone, which checkpoints hold and inference builds, in a resolved recipe."""
+    return cfg.model.get("segmentor", cfg.model)  # self-training wraps it
+
+
 def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = None, batch_size: int | None = None,
             seed: int = 0, options: dict | None = None):  # fmt: skip
     """The complete mmengine config that trains ``recipe`` on an augmented set.

@@ -29,7 +29,7 @@ class CompetitionDataset(BaseSegDataset):
 
     Args:
         folder: the data set.
-        split: ``train_source`` or ``val_source``; the name of the CSV without its suffix.
+        split: ``train_source``, ``val_source`` or ``train_target``; the name of the CSV without its suffix.
         **kwargs: of mmseg's ``BaseSegDataset``.
     """
 
@@ -43,7 +43,7 @@ class CompetitionDataset(BaseSegDataset):
         weights = table["weight"].astype(float) if "weight" in table else [1.0] * len(items)
         shared = dict(label_map=self.label_map, reduce_zero_label=False, seg_fields=[])
         return [
-            dict(img_path=str(item.image), seg_map_path=str(item.label), weight=weight, **shared)
+            dict(img_path=str(item.image), seg_map_path=item.label and str(item.label), weight=weight, **shared)
             for item, weight in zip(items, weights, strict=True)
         ]
 
@@ -71,7 +71,8 @@ class ProgressHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if time.monotonic() - self._last >= 1 or runner.iter + 1 == runner.max_iters:
             self._last = time.monotonic()
-            self._say(iter=runner.iter + 1, loss=float(outputs["loss"]))
+            parts = {name: float(outputs[name]) for name in ("source", "target") if name in outputs}  # self-training's
+            self._say(iter=runner.iter + 1, loss=float(outputs["loss"]), **parts)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         self._say(iter=runner.iter, mIoU=float(metrics["mIoU"]))

@@ -1,0 +1,77 @@
+"""Self-training: learn from the target camera's unlabelled frames as well.
+
+A mean teacher labels target crops, and the student learns from these labels on crops that it is not allowed to see
+as the teacher did: mixed with labelled source crops, in other colours, with patches missing. :func:`add` turns a
+resolved recipe into one that trains so: its network, whatever its head, stands inside a
+:class:`lib.adaptation.segmentor.SelfTraining`. Validation, checkpoints and inference go on with the plain network, which
+is the teacher.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib import dataset
+from lib.runs import InputError
+
+SETTINGS = dict(
+    alpha=0.99,
+    warmup=0.3,
+    threshold=0.9,
+    weight=1.0,
+    mix=True,
+    mask_ratio=0.5,
+    mask_block=32,
+    rare=True,
+)
+"""Defaults of ``self_training`` in a recipe.
+
+``alpha``: the teacher keeps this share of itself in every iteration, less in the first ones. ``warmup``: share of the
+training that learns from the source alone. ``threshold``: probability from which a teacher's label counts as sure.
+``weight``: of the target's losses, times the share of sure pixels. ``mix``: learn from mixed crops. ``mask_ratio``,
+``mask_block``: share of a target crop that is hidden, and the side of a hidden patch in pixels; ratio 0: no masked
+crops. ``rare``: prefer source images of rare classes.
+"""
+
+
+def add(cfg, data: str | Path, seed: int) -> None:
+    """Make a resolved recipe one of self-training, in place.
+
+    Args:
+        cfg: as from :func:`lib.recipes.resolve`; its ``self_training``, if any, replaces some of :data:`SETTINGS`.
+        data: the augmented set that it was resolved for, with ``train_target.csv``.
+        seed: of all that is random about crops and mixing.
+
+    Raises:
+        InputError: an unknown setting, or no target frames.
+    """
+    given = dict(cfg.get("self_training") or {})
+    if unknown := sorted(set(given) - set(SETTINGS)):
+        raise InputError(f"self_training.{unknown[0]} is no setting (there are: {', '.join(SETTINGS)})")
+    settings = SETTINGS | given
+    data = Path(data).resolve()
+    dataset.read_split(data, "train_target")
+    loader = cfg.train_dataloader
+    target = dict(
+        type="CompetitionDataset", folder=str(data), split="train_target", metainfo=loader.dataset.metainfo,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadSurroundings", folder=str(data)),
+            dict(type="RandomResize", scale=cfg.scale, ratio_range=cfg.ratio_range, keep_ratio=True),
+            dict(type="RandomCrop", crop_size=cfg.crop_size),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="PackSegInputs"),
+        ],
+    )  # fmt: skip
+    loader.dataset = dict(
+        type="SourceAndTarget", source=loader.dataset, target=target, seed=seed, rare=settings.pop("rare")
+    )
+    loader.sampler = dict(type="PairSampler")
+    loader.batch_size = 2 * cfg.batch_size
+    settings["warmup"] = round(settings["warmup"] * cfg.max_iters)
+    cfg.model = dict(type="SelfTraining", segmentor=cfg.model, seed=seed, **settings)
+    optim = cfg.optim_wrapper
+    own = {name: optim.pop(name) for name in ("constructor", "paramwise_cfg") if name in optim}
+    optim.update(constructor="StudentOptimWrapperConstructor", paramwise_cfg=own)
+    cfg.custom_imports.imports += ["lib.adaptation.data", "lib.adaptation.segmentor"]
+    cfg.custom_hooks.append(dict(type="TeacherHook"))
