@@ -209,7 +209,7 @@ def _windows(cfg, sliding: bool | None):
     height, width = cfg.crop_size
     if sliding:
         return (height, width), (height * 2 // 3, width * 2 // 3)
-    test = cfg.model.get("test_cfg", {})
+    test = recipes.network(cfg).get("test_cfg", {})
     if sliding is None and test.get("mode") == "slide":
         return tuple(test.crop_size), tuple(test.stride)
     return None, None
