@@ -54,6 +54,7 @@ ROWS = {
     "fixed": Row("fixed lens + overlay", {"lens": "fixed", "motion": False, "photometric": "none"}),
     "fitted": Row("fitted lens + 7 degrees of freedom", FITTED | {"photometric": "none"}),
     "photometric": Row("+ photometric matching", FITTED),
+    "self-training": Row("+ self-training", FITTED, {"self_training": True}),
     "oracle": Row("target's own labels", labels=True),
 }
 PROXY = "photometric"
@@ -66,10 +67,12 @@ class Benchmark:
     Args:
         data: in the competition's layout, with or without ``withheld``.
         recipe, iters: what every row trains, and for how long; None: as the recipe says.
+        start: iterations of a first training on the source as it is, whose network all rows of all seeds start from;
+            0: they start from nothing.
     """
 
-    def __init__(self, data: Path, recipe: str, iters: int | None):
-        self.data, self.recipe, self.iters = data.resolve(), recipe, iters
+    def __init__(self, data: Path, recipe: str, iters: int | None, start: int):
+        self.data, self.recipe, self.iters, self.start = data.resolve(), recipe, iters, start
         self.folder = ROOT / "outputs" / "adaptation" / self.data.name
         first = dataset.read_image(dataset.read_split(data, "test")[0].image)
         self.size = first.shape[1::-1]
@@ -102,14 +105,23 @@ class Benchmark:
         return done if same else None
 
     def _asked(self, row: Row) -> dict:
-        return {"recipe": self.recipe, "iters": self.iters, "augment": row.augment, "train": row.train, "infer": row.infer}
+        length = {"recipe": self.recipe, "iters": self.iters, "start": self.start}
+        return length | {"augment": row.augment, "train": row.train, "infer": row.infer}
 
     def _learn(self, row: Row, out: Path, seed: int) -> None:
         if row.labels:
             self._labelled_target(out, seed)
         else:
             augment(self.data, out, **row.augment, seed=seed)
-        train(out, recipe=self.recipe, max_iters=self.iters, seed=seed, **row.train)
+        train(out, recipe=self.recipe, max_iters=self.iters, load_from=self._begun(), seed=seed, **row.train)
+
+    def _begun(self) -> Path | None:
+        """The checkpoint that all rows start from."""
+        if not self.start:
+            return None
+        out = self.folder / "start"
+        augment(self.data, out, **ROWS["source"].augment)
+        return train(out, recipe=self.recipe, max_iters=self.start)
 
     def _labelled_target(self, out: Path, seed: int) -> None:
         """In place of stage 01: the target's frames with their labels; validated like the adapted rows."""
@@ -200,7 +212,8 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
         for seed in seeds:
             if result := benchmark.finished(name, seed):
                 rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "asked"}
-    summary = {"data": benchmark.data.name, "recipe": benchmark.recipe, "iters": benchmark.iters, "classes": CLASSES}
+    summary = {"data": benchmark.data.name, "recipe": benchmark.recipe, "iters": benchmark.iters,
+               "start": benchmark.start, "classes": CLASSES}  # fmt: skip
     summary |= {"gap closed": {name: gap_closed(rows, name) for name in rows if gap_closed(rows, name)}, "rows": rows}
     with whole_file(RESULTS / f"adaptation-{benchmark.data.name}.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
@@ -213,14 +226,15 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: data/adaptation, drawn when missing")
-    parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
+    parser.add_argument("--start", type=int, default=0, help="iterations on the plain source before all rows (default: none)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     asked = parser.parse_args()
     if not asked.data.exists():
         sample.write(asked.data, **SAMPLE)
-    benchmark = Benchmark(asked.data, asked.recipe, asked.iters)
+    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.start)
     try:
         for seed in asked.seeds:
             for name in asked.only:
