@@ -143,7 +143,7 @@ class Benchmark:
         proxy, bent = self._proxy()
         for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", bent)):
             for part in ("augmented", "train"):
-                _link(folder / part, trained / part)
+                link(folder / part, trained / part)
             infer(data, folder, checkpoint=best_checkpoint(trained), **row.infer)
             path, _ = submit(data, folder, self.size)
             if labels.is_dir():
@@ -162,7 +162,7 @@ class Benchmark:
         return folder, items[0].label.parent
 
 
-def _link(path: Path, target: Path) -> None:
+def link(path: Path, target: Path) -> None:
     """Have ``path`` stand for ``target``, another run's folder, unless it is that already."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
