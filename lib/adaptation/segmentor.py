@@ -86,16 +86,17 @@ class SelfTraining(BaseModel):
     @torch.no_grad()
     def _views(self, inputs: Tensor, samples: list, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """What the student is shown of the target: crops, their labels, and the share of sure pixels."""
-        (source, target), (truth, known) = (inputs[0::2], inputs[1::2]), (_labels(samples[0::2]), _known(samples[1::2]))
+        source, target = inputs[0::2], inputs[1::2]
+        truth, known = _labels(samples[0::2]), _known(samples[1::2])
         metas = [dict(img_shape=tuple(target.shape[2:]), pad_shape=tuple(target.shape[2:]))] * len(target)
         probabilities = self.teacher.module.encode_decode(target, metas).float().softmax(1)
         label, share = views.pseudo_label(probabilities, known, self.threshold)
         mean, std = self.data_preprocessor.mean, self.data_preprocessor.std
         crops, labels = [], []
         if self.mix:
-            paste = views.pasted(truth, known, generator)
-            crops.append(views.jitter(torch.where(paste[:, None], source, target), mean, std, generator))
-            labels.append(torch.where(paste, truth, label))
+            mixed, mixed_label = views.mix((source, truth), (target, label), known, generator)
+            crops.append(views.jitter(mixed, mean, std, generator))
+            labels.append(mixed_label)
         if self.mask_ratio:
             shape = (len(target), *target.shape[2:])
             away = views.hidden(shape, self.mask_ratio, self.mask_block, generator).to(target.device)

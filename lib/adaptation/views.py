@@ -37,24 +37,31 @@ def pseudo_label(probabilities: Tensor, known: Tensor, threshold: float) -> tupl
     return torch.where(open_, label, known), share.to(probabilities.dtype)
 
 
-def pasted(labels: Tensor, known: Tensor, generator: Generator) -> Tensor:
-    """Where a source crop is pasted on a target crop, ``bool (N, H, W)``: half of the classes of its label.
+def mix(
+    source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], known: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Half of the classes of each source crop pasted on a target crop, image and label alike.
 
     The camera's surroundings are in front of all it sees, so nothing is pasted on them, nor are they pasted
     (Olsson et al., "ClassMix", WACV 2021).
 
     Args:
-        labels: of the source.
+        source, target: images and their labels; the target's as from :func:`pseudo_label`.
         known: of the target, see :func:`pseudo_label`.
+
+    Returns:
+        Images and labels.
     """
-    chosen = torch.zeros(len(labels), IGNORE + 1, dtype=torch.bool)
-    for row, label in zip(chosen, labels, strict=True):
-        classes = torch.unique(label).cpu()
+    (image, label), (under, guessed) = source, target
+    chosen = torch.zeros(len(label), IGNORE + 1, dtype=torch.bool)
+    for row, one in zip(chosen, label, strict=True):
+        classes = torch.unique(one).cpu()
         classes = classes[(classes != IGNORE) & (classes != BACKGROUND)]
         order = torch.randperm(len(classes), generator=generator)
         row[classes[order[: math.ceil(len(classes) / 2)]]] = True
-    index = torch.arange(len(labels), device=labels.device)[:, None, None]
-    return chosen.to(labels.device)[index, labels] & (known != BACKGROUND)
+    each = torch.arange(len(label), device=label.device)[:, None, None]
+    paste = chosen.to(label.device)[each, label] & (known != BACKGROUND)
+    return torch.where(paste[:, None], image, under), torch.where(paste, label, guessed)
 
 
 def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, strength: float = 0.4) -> Tensor:

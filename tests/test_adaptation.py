@@ -1,0 +1,358 @@
+"""Self-training: what the teacher says, what the student is shown, and whole runs that stop and go on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Generator
+
+import lib.internimage  # noqa: F401 (registers the backbone)
+from lib import adaptation, dataset, recipes, training
+from lib.adaptation import views
+from lib.classes import BACKGROUND, CAR, CLASSES_WITH_BACKGROUND, IGNORE, POLE, ROAD, SKY
+from lib.fisheye.augment import augment, rarity
+from lib.inference import Predictor
+from lib.runs import InputError, read_yaml, write_yaml
+
+QUICK = dict(
+    max_iters=4, batch_size=2, self_training=True,
+    options={"scale": (192, 108), "crop_size": (96, 160), "num_workers": 1, "val_interval": 100,
+             "self_training.warmup": 0.25, "self_training.threshold": 0.1},
+)  # fmt: skip
+
+
+def gen(seed=0):
+    return Generator().manual_seed(seed)
+
+
+def model(head=None, **settings):
+    """A tiny network in training of itself, as a run would build it."""
+    from mmseg.registry import MODELS
+
+    import lib.adaptation.segmentor  # noqa: F401 (registers it)
+
+    init_default_scope("mmseg")
+    cfg = recipes.load("demo").model
+    training._replace(cfg._cfg_dict if hasattr(cfg, "_cfg_dict") else cfg, "SyncBN", "BN")
+    if head:
+        cfg.decode_head, cfg.auxiliary_head = head, None
+    torch.manual_seed(0)
+    given = {k: v for k, v in adaptation.SETTINGS.items() if k != "rare"} | {"warmup": 0} | settings
+    return MODELS.build(dict(type="SelfTraining", segmentor=cfg, seed=0, **given)).train()
+
+
+def batch(pairs=2, size=(64, 96)):
+    """Alternating source and target crops; the target's lowest rows are the camera's surroundings."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for i in range(2 * pairs):
+        label = torch.from_numpy(rng.integers(0, BACKGROUND, (1, size[0] // 8, size[1] // 8)))
+        label = label.repeat_interleave(8, 1).repeat_interleave(8, 2)
+        if i % 2:
+            label[:] = IGNORE
+            label[:, -8:] = BACKGROUND
+        samples.append(SegDataSample(metainfo=dict(img_shape=size, pad_shape=size), gt_sem_seg=PixelData(data=label)))
+    return torch.from_numpy(rng.standard_normal((2 * pairs, 3, *size), dtype=np.float32)), samples
+
+
+# The teacher
+
+
+def test_the_teacher_follows_its_student():
+    net = model(alpha=0.9)
+    name, student = next(iter(net.student.named_parameters()))
+    expected = None
+    for step in range(20):
+        with torch.no_grad():
+            student.add_(torch.randn(student.shape, generator=gen(step)))
+        net.teacher.update_parameters(net.student)
+        keep = min(1 - 1 / (step + 1), 0.9)
+        expected = student.detach() * (1 - keep) + (expected * keep if step else 0)
+        assert torch.allclose(net.teacher.module.get_parameter(name), expected, atol=1e-5)
+    assert not net.teacher.module.training and net.student.training
+    assert not any(p.requires_grad for p in net.teacher.parameters())
+
+
+def test_only_the_student_is_optimised():
+    from mmengine.optim import build_optim_wrapper
+
+    net, cfg = model(), recipes.load("demo")
+    wrapped = dict(cfg.optim_wrapper)
+    own = {name: wrapped.pop(name) for name in ("constructor", "paramwise_cfg")}
+    wrapped.update(constructor="StudentOptimWrapperConstructor", paramwise_cfg=own)
+    groups = build_optim_wrapper(net, wrapped).optimizer.param_groups
+    plain = build_optim_wrapper(net.student, cfg.optim_wrapper).optimizer.param_groups
+    assert [g["param_names"] for g in groups] == [g["param_names"] for g in plain]
+    assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in net.student.parameters()}
+
+
+# Its labels
+
+
+def test_pseudo_labels_are_weighed_by_the_share_of_sure_pixels():
+    sure, unsure, hood = torch.full((3, 13), 0.1 / 12).unbind()
+    sure[SKY], unsure[POLE], hood[BACKGROUND] = 0.9, 0.5, 0.9
+    hood[ROAD] = 0.05
+    probabilities = torch.stack([sure, unsure, hood, sure]).T.reshape(1, 13, 2, 2)
+    known = torch.tensor([[[ROAD, ROAD], [ROAD, BACKGROUND]]])
+    label, share = views.pseudo_label(probabilities, known, threshold=0.8)
+    # Background is where it is known to be, and is neither guessed nor counted.
+    assert label.tolist() == [[[SKY, POLE], [ROAD, BACKGROUND]]]
+    assert share.item() == pytest.approx(1 / 3)
+    label, share = views.pseudo_label(probabilities, torch.full_like(known, IGNORE), 0.8)
+    assert (label == IGNORE).all() and share.item() == 0
+
+
+def test_the_targets_loss_is_weighed_by_it():
+    inputs, samples = batch()
+    losses = [model(threshold=t, weight=w).forward(inputs, samples, "loss") for t, w in ((0, 1), (0, 0.5), (1.1, 1))]
+    whole, half, none = (loss["target.decode.loss_ce"].item() for loss in losses)
+    assert [loss["sure"].item() for loss in losses] == [1, 1, 0]
+    assert whole > 0 and half == pytest.approx(whole / 2) and none == 0
+    assert all(loss["source.decode.loss_ce"] == losses[0]["source.decode.loss_ce"] for loss in losses)
+
+
+def test_at_first_only_the_source_teaches():
+    net = model(warmup=2, threshold=0)
+    inputs, samples = batch()
+    for step in range(3):
+        assert ("target" in net(inputs, samples, "loss")) == (step == 2)
+        net.teacher.update_parameters(net.student)
+
+
+HEADS = {
+    "UPerHead": None,
+    "FCNHead": dict(in_channels=128, in_index=3, num_convs=1, concat_input=False),
+    "SegformerHead": dict(in_channels=[16, 32, 64, 128], in_index=[0, 1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_any_head_learns_from_both(head):
+    shared = dict(type=head, channels=16, num_classes=13, align_corners=False, norm_cfg=dict(type="BN"))
+    net = model(HEADS[head] and HEADS[head] | shared, threshold=0)
+    inputs, samples = batch()
+    loss, logged = net.parse_losses(net(inputs, samples, "loss"))
+    assert loss.item() == pytest.approx(logged["source"].item() + logged["target"].item(), rel=1e-5)
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.student.parameters() if p.grad is not None)
+    assert net.student.backbone.patch_embed.conv1.weight.grad.abs().sum() > 0
+
+
+# The student's views
+
+
+def test_mixing_moves_labels_and_images_together():
+    truth = torch.from_numpy(np.random.default_rng(1).integers(0, 14, (3, 20, 30)))
+    truth[truth == 13] = IGNORE
+    guessed = torch.from_numpy(np.random.default_rng(2).integers(0, BACKGROUND, (3, 20, 30)))
+    known = torch.full_like(guessed, ROAD)
+    known[:, -5:] = guessed[:, -5:] = BACKGROUND
+
+    def image(label, offset):  # its pixels tell whose they are and of which class
+        return (label + offset)[:, None].repeat(1, 3, 1, 1).float()
+
+    mixed, label = views.mix((image(truth, 1000), truth), (image(guessed, 0), guessed), known, gen())
+    pasted = mixed[:, 0] >= 1000
+    assert torch.equal(mixed, image(label, 0) + 1000 * pasted[:, None])
+    for own, here, bent in zip(label, pasted, truth, strict=True):
+        classes = set(own[here].tolist())
+        assert len(classes) == 6 and not classes & {IGNORE, BACKGROUND}
+        assert torch.equal(here[:-5], torch.isin(bent, torch.tensor(sorted(classes)))[:-5])
+        assert not here[-5:].any() and (own[-5:] == BACKGROUND).all()
+    assert len({tuple(sorted(set(own[here].tolist()))) for own, here in zip(label, pasted, strict=True)}) > 1
+
+
+def test_other_colours_keep_the_picture():
+    mean, std = torch.tensor([123.0, 116, 103])[:, None, None], torch.tensor([58.0, 57, 57])[:, None, None]
+    colours = torch.from_numpy(np.random.default_rng(0).integers(60, 190, (8, 3, 6, 8))).float()
+    colours = colours.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    images = (colours - mean) / std
+    assert torch.allclose(views.jitter(images, mean, std, gen(), strength=0.0)[:, :, 3::8, 3::8], images[:, :, 3::8, 3::8], atol=0.05)
+    changed = views.jitter(images, mean, std, gen(3))
+    back = changed * std + mean
+    assert (back.min() >= -1e-3) and (back.max() <= 255.001)
+    different = (changed - images).abs().mean((1, 2, 3))
+    assert (different > 0.02).all() and different.std() > 0.02
+    for before, after in zip(images, changed, strict=True):
+        assert np.corrcoef(before.mean(0).ravel(), after.mean(0).ravel())[0, 1] > 0.8
+
+
+def test_patches_hide_about_the_share_asked_for():
+    away = views.hidden((50, 96, 160), 0.7, 32, gen())
+    assert away.float().mean().item() == pytest.approx(0.7, abs=0.05)
+    blocks = away.reshape(50, 3, 32, 5, 32).float().mean((2, 4))
+    assert set(blocks.unique().tolist()) == {0, 1}
+
+
+# Crops
+
+
+@pytest.fixture(scope="session")
+def bent(sample, tmp_path_factory):
+    """A run whose set was made without the sample's withheld labels anywhere near."""
+    data = tmp_path_factory.mktemp("blind") / "sample"
+    shutil.copytree(sample, data, ignore=shutil.ignore_patterns("withheld"))
+    out = tmp_path_factory.mktemp("runs") / "adapting"
+    augment(data, out, seed=1)
+    return out
+
+
+def crops(bent, **changed):
+    from mmseg.registry import DATASETS
+
+    cfg = recipes.resolve("demo", bent / "augmented", options=QUICK["options"] | changed)
+    adaptation.add(cfg, bent / "augmented", seed=5)
+    import lib.adaptation.data  # noqa: F401 (registers it)
+
+    init_default_scope("mmseg")
+    return DATASETS.build(cfg.train_dataloader.dataset)
+
+
+def test_a_crop_depends_on_its_position_alone(bent):
+    first, second = crops(bent), crops(bent)
+    here = [first[i] for i in (0, 1, 2, 3, 40)]
+    there = [second[i] for i in (40, 3, 2, 1, 0)][::-1]
+    for a, b in zip(here, there, strict=True):
+        assert torch.equal(a["inputs"], b["inputs"])
+        assert torch.equal(a["data_samples"].gt_sem_seg.data, b["data_samples"].gt_sem_seg.data)
+    assert not torch.equal(here[0]["inputs"], here[2]["inputs"])
+
+
+def test_source_and_target_take_turns(bent):
+    pairs = crops(bent)
+    named = [Path(pairs[i]["data_samples"].img_path) for i in range(16)]
+    assert all("source" in p.name.lower() for p in named[0::2])
+    assert {p.name for p in named[1::2]} == {item.image.name for item in dataset.read_split(bent / "augmented", "train_target")}
+
+
+def test_the_surroundings_move_with_the_crop(bent, tmp_path):
+    folder = tmp_path / "augmented"
+    shutil.copytree(bent / "augmented", folder)
+    mask = dataset.read_label(folder / "background.png") > 0
+    white = np.where(mask, 255, 0).astype(np.uint8)[..., None].repeat(3, 2)  # exactly where the surroundings are
+    dataset.write_png(folder / "frame.png", white)
+    (folder / "train_target.csv").write_text("id,img_path\nframe,frame.png\n")
+    pairs = crops(tmp_path)
+    for i in range(1, 20, 2):
+        crop = pairs[i]
+        label = crop["data_samples"].gt_sem_seg.data[0]
+        assert set(label.unique().tolist()) <= {BACKGROUND, IGNORE}
+        bright = crop["inputs"].float().mean(0) > 127
+        assert (bright == (label == BACKGROUND)).float().mean() > 0.97
+
+
+def test_ranks_share_the_pairs_and_resume_within_them(monkeypatch):
+    import itertools
+
+    from lib.adaptation import data
+
+    seen = []
+    for rank in (0, 1):
+        monkeypatch.setattr(data, "get_dist_info", lambda rank=rank: (rank, 2))
+        seen.append(list(itertools.islice(data.PairSampler(), 8)))
+        late = data.PairSampler()
+        late.skip(4)
+        assert list(itertools.islice(late, 4)) == seen[-1][4:]
+    assert seen[0][:4] == [0, 1, 4, 5] and sorted(seen[0] + seen[1]) == list(range(16))
+
+
+def test_images_of_rare_classes_are_drawn_more_often(sample, tmp_path):
+    augment(sample, tmp_path / "three", copies=3, photometric="none")
+    table = dataset.read_table(tmp_path / "three" / "augmented" / "train_source.csv", ("id", "weight"))
+    weight = table["weight"].astype(float).groupby(table["id"].str.rsplit("_", n=1).str[0]).sum()
+    wanted = rarity(dataset.read_split(sample, "train_source"))
+    assert np.allclose(weight / weight.sum(), [wanted[i] for i in weight.index], atol=1e-4)
+    pairs = crops(tmp_path / "three")
+    assert np.allclose(pairs.chances, table["weight"].astype(float) / len(wanted), atol=1e-4)
+    assert crops(tmp_path / "three", **{"self_training.rare": False}).chances is None
+
+
+# Whole runs
+
+
+@pytest.fixture(scope="session")
+def adapted(bent, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "adapted"
+    shutil.copytree(bent, out)
+    training.train(out, **QUICK)
+    return out
+
+
+def saved(out, name="iter_4.pth"):
+    found = torch.load(out / "train" / name, weights_only=False)
+    return found["state_dict"], {k.removeprefix("student."): v for k, v in found["self_training"].items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_teacher_is_what_inference_loads(bent, adapted):
+    best = training.best_checkpoint(adapted)
+    predictor = Predictor(adapted / "train" / "config.py", best)
+    assert same(dict(predictor.model.state_dict()), saved(adapted, best.name)[0])
+    teacher, student = saved(adapted)
+    assert student.pop("teacher.steps") == 4 and student.keys() == teacher.keys() and not same(student, teacher)
+    logged = training.scalars(adapted)
+    assert np.isfinite(logged["source"][1] + logged["target"][1]).all() and "sure" in logged
+
+
+def test_a_resumed_training_ends_where_an_undisturbed_one_does(adapted, tmp_path):
+    out = tmp_path / "resumed"
+    shutil.copytree(adapted, out)
+    folder = out / "train"
+    for path in [*folder.glob("*.pth"), *folder.glob("best*")]:
+        path.unlink(missing_ok=True)
+    record = read_yaml(out / "run.yaml")
+    del record["train"]
+    write_yaml(out / "run.yaml", record)
+    shutil.copy(adapted / "train" / "iter_2.pth", folder)
+    training.train(out, **QUICK)
+    assert "resumed" in (folder / "train.log").read_text()
+    for before, after in zip(saved(adapted), saved(out), strict=True):
+        assert same(before, after)
+
+
+def test_withheld_labels_change_nothing(sample, adapted, tmp_path):
+    out = tmp_path / "seeing"
+    assert (sample / "withheld" / "train_target_gt").is_dir()
+    augment(sample, out, seed=1)
+    training.train(out, **QUICK)
+    assert same(saved(adapted)[0], saved(out)[0])
+    assert training.best_checkpoint(adapted).name == training.best_checkpoint(out).name
+
+
+def test_two_processes_teach_themselves_together(bent, tmp_path):
+    out = tmp_path / "two"
+    shutil.copytree(bent, out)
+    training.train(out, processes=2, **QUICK)
+    teacher, student = saved(out)
+    assert student.pop("teacher.steps") == 4 and not same(student, teacher)
+    assert np.isfinite(training.scalars(out)["target"][1]).all()
+
+
+def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
+    out = tmp_path / "warm"
+    shutil.copytree(bent, out)
+    best = training.best_checkpoint(adapted)
+    still = QUICK["options"] | {"optim_wrapper.optimizer.lr": 0.0, "self_training.warmup": 0.0}
+    training.train(out, **(QUICK | dict(max_iters=1, options=still)), load_from=best)
+    name = "backbone.levels.0.blocks.0.dcn.input_proj.weight"
+    for weights in saved(out, "iter_1.pth"):
+        assert torch.equal(weights[name], saved(adapted, best.name)[0][name])
+
+
+def test_faulty_requests_are_named(bent, tmp_path):
+    with pytest.raises(InputError, match="self_training.treshold is no setting .*threshold"):
+        training.train(bent, self_training=True, options={"self_training.treshold": 0.5})
+    out = tmp_path / "old"
+    shutil.copytree(bent, out)
+    (out / "augmented" / "train_target.csv").unlink()
+    with pytest.raises(InputError, match="train_target.csv"):
+        training.train(out, self_training=True)
