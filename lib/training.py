@@ -231,6 +231,7 @@ def _work(config: str) -> None:
     runner = Runner.from_cfg(cfg)
     if cfg.start_weights and last is None:
         network = getattr(runner.model, "module", runner.model)
+        network.init_weights()  # now, since the runner would do it after the weights are loaded
         network = getattr(network, "student", network)  # of self-training
         load_weights(network, cfg.start_weights, allow_backbone=True)
     runner.train()

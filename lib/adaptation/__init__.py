@@ -74,4 +74,5 @@ def add(cfg, data: str | Path, seed: int) -> None:
     own = {name: optim.pop(name) for name in ("constructor", "paramwise_cfg") if name in optim}
     optim.update(constructor="StudentOptimWrapperConstructor", paramwise_cfg=own)
     cfg.custom_imports.imports += ["lib.adaptation.data", "lib.adaptation.segmentor"]
-    cfg.custom_hooks.append(dict(type="TeacherHook"))
+    # The teacher is the running average of the weights; there is no need of a second one.
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "EMAHook"] + [dict(type="TeacherHook")]

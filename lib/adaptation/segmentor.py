@@ -13,10 +13,12 @@ from mmengine.model import BaseModel, MomentumAnnealingEMA, is_model_wrapper
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import HOOKS, MODELS
 from mmseg.structures import SegDataSample
 from torch import Generator, Tensor
+from torch.nn import ModuleList
 
 from lib.adaptation import views
 from lib.classes import IGNORE
@@ -88,9 +90,7 @@ class SelfTraining(BaseModel):
         """What the student is shown of the target: crops, their labels, and the share of sure pixels."""
         source, target = inputs[0::2], inputs[1::2]
         truth, known = _labels(samples[0::2]), _known(samples[1::2])
-        metas = [dict(img_shape=tuple(target.shape[2:]), pad_shape=tuple(target.shape[2:]))] * len(target)
-        probabilities = self.teacher.module.encode_decode(target, metas).float().softmax(1)
-        label, share = views.pseudo_label(probabilities, known, self.threshold)
+        label, share = views.pseudo_label(probabilities(self.teacher.module, target), known, self.threshold)
         mean, std = self.data_preprocessor.mean, self.data_preprocessor.std
         crops, labels = [], []
         if self.mix:
@@ -103,6 +103,17 @@ class SelfTraining(BaseModel):
             crops.append(views.jitter(target, mean, std, generator).masked_fill(away[:, None], 0))
             labels.append(label)
         return torch.cat(crops), torch.cat(labels), share.mean()
+
+
+def probabilities(network: BaseSegmentor, images: Tensor) -> Tensor:
+    """``float (N, classes, H, W)`` of normalised images ``(N, 3, H, W)``, from any kind of head."""
+    size = tuple(images.shape[2:])
+    found = network.encode_decode(images, [dict(img_shape=size, pad_shape=size)] * len(images)).float()
+    head = network.decode_head[-1] if isinstance(network.decode_head, ModuleList) else network.decode_head
+    if isinstance(head, BaseDecodeHead):
+        return found.softmax(1)
+    # Heads that classify masks answer with sums of probabilities, which need not add up to 1.
+    return found / found.sum(1, keepdim=True).clamp(min=1)
 
 
 def _labels(samples: list) -> Tensor:
