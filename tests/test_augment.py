@@ -46,6 +46,8 @@ def test_a_target_is_read_as_it_was_written(target, tmp_path):
     target.write(tmp_path)
     again = Target.read(tmp_path)
     assert (again.lens, again.source, again.photometric) == (target.lens, target.source, target.photometric)
+    replace(target, motion=False).write(tmp_path)
+    assert (again.motion, Target.read(tmp_path).motion) == (True, False)
     assert (again.surroundings.mask == target.surroundings.mask).all() and again.surroundings.gains == target.surroundings.gains
     image, label = picture()
     draw = Draw.by(np.random.default_rng(3))
@@ -182,6 +184,29 @@ def test_a_fitted_lens_is_used_and_told_of(sample, known, tmp_path):
     assert (known / "lens.png").exists()
     guessed = augment(sample, tmp_path, lens="guessed")
     assert read_yaml(guessed / "camera.yaml")["target"] is None and not (guessed / "lens.png").exists()
+
+
+def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
+    still = Target.read(augment(sample, tmp_path / "fixed", lens="fixed", motion=False, photometric="none", copies=0))
+    moving = replace(still, motion=True)
+    image, label = picture()
+    first, second = (Draw.by(np.random.default_rng(seed)) for seed in (1, 2))
+    bent, resized = still.bend(image, label, first)[0], cv2.resize(image, still.size, interpolation=cv2.INTER_AREA)
+    assert (bent == still.bend(image, label, second)[0]).all()
+    assert (moving.bend(image, label, first)[0] != moving.bend(image, label, second)[0]).any()
+    assert np.abs(bent.astype(int) - resized)[~still.surroundings.mask].mean() > 3
+
+
+def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
+    target = Target.read(augment(sample, tmp_path, lens="none", motion=False, photometric="none", copies=0))
+    image, label = picture()
+    bent, classes = target.bend(image, label, Draw.by(np.random.default_rng(1)))
+    size, mask = target.size, target.surroundings.mask
+    street = cv2.erode(1 - mask.astype(np.uint8), np.ones((9, 9))) > 0
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    assert np.abs(bent.astype(int) - resized)[street].max() <= 3
+    assert (classes == cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))[street].mean() > 0.97
+    assert (classes[mask] == BACKGROUND).all() and (classes[street] != BACKGROUND).all()
 
 
 @pytest.mark.parametrize(
