@@ -48,13 +48,18 @@ class Row:
 
 
 FITTED = {"lens": "fitted"}
+SHORT = {"alpha": 0.97, "threshold": 0.6, "warmup": 0.1, "mask_ratio": 0}
+"""For trainings of a few hundred iterations: a teacher that follows quickly, labels that need less certainty."""
+SELF_TRAINING = {"self_training": True, "options": {f"self_training.{name}": value for name, value in SHORT.items()}}
+TEST_TIME = {"flip": True, "background": True, "islands": 1.0}
 ROWS = {
     "source": Row("source only", {"augment": False}),
     "overlay": Row("resized + overlay", {"lens": "none", "motion": False, "photometric": "none"}),
     "fixed": Row("fixed lens + overlay", {"lens": "fixed", "motion": False, "photometric": "none"}),
     "fitted": Row("fitted lens + 7 degrees of freedom", FITTED | {"photometric": "none"}),
     "photometric": Row("+ photometric matching", FITTED),
-    "self-training": Row("+ self-training", FITTED, {"self_training": True}),
+    "self-training": Row("+ self-training", FITTED, SELF_TRAINING),
+    "test-time": Row("+ test-time", FITTED, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
     "oracle": Row("target's own labels", labels=True),
 }
 PROXY = "photometric"
