@@ -48,6 +48,7 @@ class Row:
 
 
 FITTED = {"lens": "fitted"}
+NARROW = FITTED | {"source_field": [0.4, 0.8]}
 SHORT = {"alpha": 0.97, "threshold": 0.6, "warmup": 0.1, "mask_ratio": 0}
 """For trainings of a few hundred iterations: a teacher that follows quickly, labels that need less certainty."""
 SELF_TRAINING = {"self_training": True, "options": {f"self_training.{name}": value for name, value in SHORT.items()}}
@@ -58,8 +59,9 @@ ROWS = {
     "fixed": Row("fixed lens + overlay", {"lens": "fixed", "motion": False, "photometric": "none"}),
     "fitted": Row("fitted lens + 7 degrees of freedom", FITTED | {"photometric": "none"}),
     "photometric": Row("+ photometric matching", FITTED),
-    "self-training": Row("+ self-training", FITTED, SELF_TRAINING),
-    "test-time": Row("+ test-time", FITTED, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "narrow": Row("+ source taken to see less", NARROW),
+    "self-training": Row("+ self-training", NARROW, SELF_TRAINING),
+    "test-time": Row("+ test-time", NARROW, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
     "oracle": Row("target's own labels", labels=True),
 }
 PROXY = "photometric"

@@ -46,8 +46,9 @@ def test_a_target_is_read_as_it_was_written(target, tmp_path):
     target.write(tmp_path)
     again = Target.read(tmp_path)
     assert (again.lens, again.source, again.photometric) == (target.lens, target.source, target.photometric)
-    replace(target, motion=False).write(tmp_path)
-    assert (again.motion, Target.read(tmp_path).motion) == (True, False)
+    replace(target, motion=False, source_field=(0.4, 0.8)).write(tmp_path)
+    other = Target.read(tmp_path)
+    assert (again.motion, again.source_field, other.motion, other.source_field) == (True, bend.FILLED, False, (0.4, 0.8))
     assert (again.surroundings.mask == target.surroundings.mask).all() and again.surroundings.gains == target.surroundings.gains
     image, label = picture()
     draw = Draw.by(np.random.default_rng(3))
@@ -197,6 +198,15 @@ def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
     assert np.abs(bent.astype(int) - resized)[~still.surroundings.mask].mean() > 3
 
 
+def test_a_source_that_sees_less_is_drawn_smaller(target):
+    image, label = picture()
+    share = [
+        (replace(target, source_field=field).bend(image, label, Draw.middle())[1] == IGNORE).mean()
+        for field in ((0.4, 0.4), (0.9, 0.9))
+    ]
+    assert share[0] > share[1] + 0.1
+
+
 def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
     target = Target.read(augment(sample, tmp_path, lens="none", motion=False, photometric="none", copies=0))
     image, label = picture()
@@ -212,6 +222,7 @@ def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        (dict(source_field=(0.8, 0.4)), "source_field: .*the smaller first"),
         (dict(lens="wide"), "lens: 'wide' .*fitted, guessed"),
         (dict(photometric="warm"), "photometric: 'warm' .*statistics, fourier, none"),
         (dict(copies=-1), "copies: -1"),

@@ -8,7 +8,7 @@ training instead, anew each time; the folder then holds what that needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -42,6 +42,7 @@ def augment(
     lens: str = "fitted",
     cameras_file: str | Path | None = None,
     motion: bool = True,
+    source_field: Sequence[float] = bend.FILLED,
     photometric: str = "statistics",
     copies: int = 1,
     seed: int = 0,
@@ -60,6 +61,8 @@ def augment(
             ``"none"``: no bending, the source is resized to the target's size.
         cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
             :meth:`lib.fisheye.cameras.Camera.to_dict`), used instead.
+        source_field: least and largest half field of view that a source image is taken to have, as a share of what the
+            fitted lens sees to its sides. Less leaves the outer view without labels, more makes the street larger.
         motion: turn and shift the virtual target camera a little, anew for every image.
         photometric: how images take on the target's look, see :data:`lib.fisheye.bend.PHOTOMETRIC`.
         copies: bent versions per training image on average, each with its own draw; from 2 on, images of rare
@@ -80,6 +83,8 @@ def augment(
         raise InputError(f"copies: {copies} (expected: 1 or more, or 0 with augment to bend while training)")
     if lens not in LENSES:
         raise InputError(f"lens: {lens!r} (expected one of: {', '.join(LENSES)})")
+    if len(source_field) != 2 or not 0 < source_field[0] <= source_field[1]:
+        raise InputError(f"source_field: {list(source_field)} (expected: two numbers above 0, the smaller first)")
     if photometric not in bend.PHOTOMETRIC:
         raise InputError(f"photometric: {photometric!r} (expected one of: {', '.join(bend.PHOTOMETRIC)})")
     parameters = {
@@ -87,6 +92,8 @@ def augment(
         "cameras_file": str(cameras_file) if cameras_file else None, "motion": motion,
         "photometric": photometric, "copies": copies, "seed": seed,
     }  # fmt: skip
+    if tuple(source_field) != bend.FILLED:
+        parameters["source_field"] = [float(share) for share in source_field]
     known = _read_cameras(cameras_file) if cameras_file else None
     dataset.check(data, (*SPLITS, "train_target"))
     folder = claim(Path(out) / "augmented", parameters, overwrite)
@@ -98,7 +105,7 @@ def augment(
             if not known and lens in ASSUMED:
                 known = _assumed(lens, dataset.read_split(data, "train_source")[0].image, frames[0])
             lens = "given" if cameras_file else lens
-            change = get_to_know(frames, folder, known, lens, motion, photometric, results).bend
+            change = get_to_know(frames, folder, known, lens, motion, source_field, photometric, results).bend
         else:
             change = _Resize(dataset.read_image(frames[0]).shape[1::-1])
         weights = rarity(dataset.read_split(data, "train_source"))
@@ -124,14 +131,14 @@ def _name_targets(data: str | Path, folder: Path) -> None:
 
 
 def get_to_know(
-    frames, folder: Path, known, lens: str, motion: bool, photometric_: str, results: dict
+    frames, folder: Path, known, lens: str, motion: bool, source_field, photometric_: str, results: dict
 ) -> bend.Target:
     """The target camera from its ``frames`` (paths), kept in ``folder``.
 
     Args:
         known: its (source, target) cameras, or None.
         lens: one of ``LENSES``, or ``"given"``; with known cameras only a note.
-        motion: see :func:`augment`.
+        motion, source_field: see :func:`augment`.
         photometric_: one of :data:`lib.fisheye.bend.PHOTOMETRIC`.
         results: takes how sure the lens is.
     """
@@ -150,7 +157,7 @@ def get_to_know(
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
             camera, notes["lens"] = fitted.camera, "fitted"
-    target = bend.Target(surroundings, camera, source, statistics, thumbs, photometric_, motion)
+    target = bend.Target(surroundings, camera, source, statistics, thumbs, photometric_, motion, tuple(source_field))
     target.write(folder, **notes)
     return target
 

@@ -115,6 +115,8 @@ class Target:
         thumbs: ``uint8 (N, 72, 128, 3)``, small copies of them.
         photometric: one of :data:`PHOTOMETRIC`.
         motion: whether the camera turns and shifts from image to image.
+        source_field: least and largest half field that a source image is taken to have where its camera is not
+            given, as a share of what the target sees to its sides.
     """
 
     surroundings: Background
@@ -124,6 +126,7 @@ class Target:
     thumbs: np.ndarray
     photometric: str = "statistics"
     motion: bool = True
+    source_field: tuple[float, float] = FILLED
 
     def __post_init__(self):
         if self.photometric not in PHOTOMETRIC:
@@ -149,7 +152,7 @@ class Target:
         target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
         if isinstance(target, cameras.Fisheye):
             target = replace(target, k=(target.k[0] + draw.bend, *target.k[1:]))
-        half = min(WIDEST, _place(FILLED, draw.field) * self._side)
+        half = min(WIDEST, _place(self.source_field, draw.field) * self._side)
         return cameras.Pinhole.from_fov(source_size, 2 * half), target
 
     @cached_property
@@ -216,7 +219,10 @@ class Target:
                 temporary, statistics=self.statistics, thumbs=self.thumbs, deviation=own.deviation.astype(np.float16)
             )
         described = {name: camera and camera.to_dict() for name, camera in (("source", self.source), ("target", self.lens))}
-        look = {"photometric": self.photometric, "motion": self.motion, "noise": own.noise, "gains": list(own.gains)}
+        look = {
+            "photometric": self.photometric, "motion": self.motion, "source_field": list(self.source_field),
+            "noise": own.noise, "gains": list(own.gains),
+        }  # fmt: skip
         write_yaml(folder / "camera.yaml", {**described, **look, **notes})
 
     @classmethod
@@ -229,8 +235,8 @@ class Target:
             looks["deviation"].astype(np.float32), found["noise"], tuple(found["gains"]),
         )  # fmt: skip
         lens, source = (found[name] and cameras.from_dict(found[name]) for name in ("target", "source"))
-        motion = found.get("motion", True)  # older folders do not tell, and always moved
-        return cls(surroundings, lens, source, looks["statistics"], looks["thumbs"], found["photometric"], motion)
+        more = found["photometric"], found.get("motion", True), tuple(found.get("source_field", FILLED))
+        return cls(surroundings, lens, source, looks["statistics"], looks["thumbs"], *more)
 
 
 def guessed_cameras(
