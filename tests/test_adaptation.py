@@ -22,7 +22,8 @@ from lib.runs import InputError, read_yaml, write_yaml
 QUICK = dict(
     max_iters=4, batch_size=2, self_training=True,
     options={"scale": (192, 108), "crop_size": (96, 160), "num_workers": 1, "val_interval": 100,
-             "self_training.warmup": 0.25, "self_training.threshold": 0.1},
+             "model.decode_head.dropout_ratio": 0.1, "self_training.warmup": 0.25, "self_training.threshold": 0.1,
+             "self_training.mask_ratio": 0.5},
 )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def model(head=None, **settings):
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)
-    given = {k: v for k, v in adaptation.SETTINGS.items() if k != "rare"} | {"warmup": 0} | settings
+    given = {k: v for k, v in adaptation.SETTINGS.items() if k != "rare"} | {"warmup": 0, "alpha": 0.9, "mask_ratio": 0.5} | settings
     return MODELS.build(dict(type="SelfTraining", segmentor=cfg, seed=0, **given)).train()
 
 
@@ -361,6 +362,13 @@ def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
     learned = [name for name in started if "running" not in name and "batches" not in name]
     for weights in saved(out, "iter_1.pth"):
         assert all(torch.equal(weights[name], started[name]) for name in learned)
+
+
+def test_the_teacher_looks_back_over_a_tenth_of_the_training(bent):
+    for iters, alpha in ((5, 0.5), (100, 0.9), (1000, 0.99), (160000, 0.999)):
+        cfg = recipes.resolve("demo", bent / "augmented", max_iters=iters)
+        adaptation.add(cfg, bent / "augmented", seed=0)
+        assert cfg.model.alpha == pytest.approx(alpha) and cfg.model.warmup == round(0.3 * iters)
 
 
 def test_faulty_requests_are_named(bent, tmp_path):

@@ -15,23 +15,27 @@ from lib import dataset
 from lib.runs import InputError
 
 SETTINGS = dict(
-    alpha=0.99,
+    alpha=None,
     warmup=0.3,
-    threshold=0.9,
+    threshold=0.6,
     weight=1.0,
     mix=True,
-    mask_ratio=0.5,
-    mask_block=32,
+    mask_ratio=0.0,
+    mask_block=16,
     rare=True,
 )
 """Defaults of ``self_training`` in a recipe.
 
-``alpha``: the teacher keeps this share of itself in every iteration, less in the first ones. ``warmup``: share of the
-training that learns from the source alone. ``threshold``: probability from which a teacher's label counts as sure.
-``weight``: of the target's losses, times the share of sure pixels. ``mix``: learn from mixed crops. ``mask_ratio``,
-``mask_block``: share of a target crop that is hidden, and the side of a hidden patch in pixels; ratio 0: no masked
-crops. ``rare``: prefer source images of rare classes.
+``alpha``: the teacher keeps this share of itself in every iteration, less in the first ones; None: so much that it looks
+back over a tenth of the training, 0.999 at most. ``warmup``: share of the training that learns from the source alone.
+``threshold``: probability from which a teacher's label counts as sure. ``weight``: of the target's losses, times the
+share of sure pixels. ``mix``: learn from mixed crops. ``mask_ratio``, ``mask_block``: share of a target crop that is
+hidden, and the side of a hidden patch in pixels; ratio 0: no masked crops. ``rare``: prefer source images of rare
+classes.
 """
+
+
+_LONGEST = 0.999  # Hoyer et al., "DAFormer", CVPR 2022, for 40,000 iterations
 
 
 def add(cfg, data: str | Path, seed: int) -> None:
@@ -69,6 +73,8 @@ def add(cfg, data: str | Path, seed: int) -> None:
     loader.sampler = dict(type="PairSampler")
     loader.batch_size = 2 * cfg.batch_size
     settings["warmup"] = round(settings["warmup"] * cfg.max_iters)
+    if settings["alpha"] is None:
+        settings["alpha"] = min(_LONGEST, 1 - 1 / max(2.0, 0.1 * cfg.max_iters))
     cfg.model = dict(type="SelfTraining", segmentor=cfg.model, seed=seed, **settings)
     optim = cfg.optim_wrapper
     own = {name: optim.pop(name) for name in ("constructor", "paramwise_cfg") if name in optim}

@@ -78,8 +78,7 @@ class SelfTraining(BaseModel):
         losses = _named("source", self.student.loss(inputs[0::2], samples[0::2]))
         if steps < self.warmup or not (self.mix or self.mask_ratio):
             return losses
-        # Of the step alone, so that a resumed training draws what an undisturbed one would have drawn.
-        generator = Generator().manual_seed(hash((self.seed, steps, get_rank())) % 2**63)
+        generator = Generator().manual_seed(_seed(self.seed, steps))
         crops, labels, sure = self._views(inputs, samples, generator)
         found = self.student.loss(crops, [_sample(s, label) for s, label in zip(samples[1::2] * 2, labels)])
         losses |= _named("target", found, self.weight * sure)
@@ -143,10 +142,17 @@ def _named(part: str, losses: dict[str, Tensor], weight: float | Tensor = 1.0) -
 
 @HOOKS.register_module()
 class TeacherHook(Hook):
-    """Lets the teacher follow its student, and keeps the two apart in checkpoints (see the module's text)."""
+    """Lets the teacher follow its student, and keeps the two apart in checkpoints (see the module's text).
+
+    A resumed training draws what an undisturbed one would have drawn.
+    """
 
     def before_train(self, runner) -> None:
         _bare(runner).start()
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        # Dropout and the like then depend on the iteration alone, whether the training was stopped before or not.
+        torch.manual_seed(_seed(_bare(runner).seed, runner.iter))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         model = _bare(runner)
@@ -160,6 +166,11 @@ class TeacherHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         teacher = {f"{_TEACHER}{k}": v for k, v in checkpoint["state_dict"].items()}
         checkpoint["state_dict"] = teacher | checkpoint.pop("self_training")
+
+
+def _seed(seed: int, iteration: int) -> int:
+    """One for every iteration and process."""
+    return hash((seed, iteration, get_rank())) % 2**63
 
 
 def _bare(runner) -> SelfTraining:

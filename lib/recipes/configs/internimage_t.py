@@ -32,6 +32,3 @@ optim_wrapper = dict(
     constructor="LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(num_layers=30, layer_decay_rate=1.0, depths=[4, 4, 18, 4]),
 )
-
-# Target crops show twice as much as the small recipes' do, pixel for pixel.
-self_training = dict(alpha=0.99, mask_block=64)

@@ -6,9 +6,9 @@ ratio_range = (0.5, 1.25)
 crop_size = (160, 288)
 batch_size = 4
 num_workers = 1
-max_iters = 1000
-warmup_iters = 50
-val_interval = 250
+max_iters = 2000
+warmup_iters = 100
+val_interval = 500
 
 model = dict(
     backbone=dict(
