@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib import dataset, figures, network, testtime
+from lib import dataset, figures, network, selection, testtime
 from lib.fisheye.bend import Target
 from lib.runs import InputError, claim, finished, recorded, whole_file
 from lib.training import best_checkpoint
@@ -47,9 +47,10 @@ def infer(
     Args:
         data: data set in the competition's layout; its ``test`` split is read.
         out: run folder with a finished training.
-        checkpoint: a file, a URL or the name of a public release; None: the run's best by validation mIoU. Several:
-            their probabilities are averaged. A file with a ``config.py`` beside it (in another run's ``train``
-            folder) is of the network described there.
+        checkpoint: a file, a URL or the name of a public release; None: the run's best by validation mIoU.
+            ``"agreement"``: the one, of those that the training kept, which agrees best with itself on the target's
+            frames (see :mod:`lib.selection`). Several: their probabilities are averaged. A file with a ``config.py``
+            beside it (in another run's ``train`` folder) is of the network described there.
         sliding: overlapping windows of the recipe's crop size instead of the whole image; None: as the recipe
             says.
         blend: weight of a window's pixels where windows overlap: ``constant``, ``triangular`` or ``gaussian``.
@@ -80,6 +81,9 @@ def infer(
     out = Path(out)
     if checkpoint is None and finished(out, "train") is None:
         raise InputError(f"{out / 'train'} is missing or unfinished. Run 02_train for this run folder first.")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if checkpoint == "agreement":
+        checkpoint = selection.select(out, data, device)
     members = _members(out, checkpoint)
     for needed in (file for member in members for file in member):
         if not needed.is_file():
@@ -89,7 +93,6 @@ def infer(
     _check(len(members), views, target, dict(norms=norms, features=features), islands)
     network.check(blend, scales, batch)
     dataset.check(data, ("test",))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     names = [f"{file.name} sha256:{_digest(file)}" for _, file in members]
     # What is off goes unmentioned, so that masks of a version without it stay what was asked for.
     off = dict(blend="constant", views=0, norms=0, features=0, background=False, islands=0, amp=None, target=[])

@@ -135,6 +135,13 @@ def best_checkpoint(out: str | Path) -> Path | None:
     return found[-1] if found else None
 
 
+def checkpoints(out: str | Path) -> list[Path]:
+    """All checkpoints in ``out/train``, one per iteration, oldest first."""
+    folder = Path(out) / "train"
+    kept = {_step(path): path for pattern in ("best_mIoU_iter_*.pth", "iter_*.pth") for path in folder.glob(pattern)}
+    return [kept[step] for step in sorted(kept)]
+
+
 def _step(checkpoint: Path) -> int:
     return int(re.search(r"iter_(\d+)", checkpoint.name)[1])
 

@@ -26,7 +26,8 @@ FLOORS = [
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes", "lib.testtime", "lib.windows", "lib.fusion"},
     {"lib.adaptation"},
     {"lib.training", "lib.costs", "lib.network"},
-    {"lib.inference", "lib.submission", "lib.zoo"},
+    {"lib.selection", "lib.submission", "lib.zoo"},
+    {"lib.inference"},
     {"lib.looking"},
     {"lib.pipeline"},
 ]

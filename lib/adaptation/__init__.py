@@ -23,6 +23,7 @@ SETTINGS = dict(
     mask_ratio=0.0,
     mask_block=16,
     rare=True,
+    enlarge=1.0,
 )
 """Defaults of ``self_training`` in a recipe.
 
@@ -31,7 +32,7 @@ back over a tenth of the training, 0.999 at most. ``warmup``: share of the train
 ``threshold``: probability from which a teacher's label counts as sure. ``weight``: of the target's losses, times the
 share of sure pixels. ``mix``: learn from mixed crops. ``mask_ratio``, ``mask_block``: share of a target crop that is
 hidden, and the side of a hidden patch in pixels; ratio 0: no masked crops. ``rare``: prefer source images of rare
-classes.
+classes. ``enlarge``: the target's crops are enlarged by this, for streets that look smaller in the target.
 """
 
 
@@ -55,13 +56,15 @@ def add(cfg, data: str | Path, seed: int) -> None:
     settings = SETTINGS | given
     data = Path(data).resolve()
     dataset.read_split(data, "train_target")
+    enlarge = settings.pop("enlarge")
+    larger = tuple(ratio * enlarge for ratio in cfg.ratio_range)
     loader = cfg.train_dataloader
     target = dict(
         type="CompetitionDataset", folder=str(data), split="train_target", metainfo=loader.dataset.metainfo,
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadSurroundings", folder=str(data)),
-            dict(type="RandomResize", scale=cfg.scale, ratio_range=cfg.ratio_range, keep_ratio=True),
+            dict(type="RandomResize", scale=cfg.scale, ratio_range=larger, keep_ratio=True),
             dict(type="RandomCrop", crop_size=cfg.crop_size),
             dict(type="RandomFlip", prob=0.5),
             dict(type="PackSegInputs"),

@@ -42,6 +42,9 @@ RANGES = {
 }
 """What a :class:`Draw` is drawn from, evenly."""
 
+MOTION = ("yaw", "pitch", "roll", "right", "down", "forward")
+"""Of these, what moves the target camera; with the focal length, seven degrees of freedom."""
+
 GUESSED_HALF_FIELD = (0.55, 1.15)
 """Angle (rad) between the axis and the source image's side where no lens is known; the target's is the same."""
 GUESSED_ZOOM = (0.9, 1.25)
@@ -117,6 +120,9 @@ class Target:
         others: what else it saw of itself.
         shares: how often it saw each of them, the first one first; they sum to 1.
         shown: ``int (N,)``, which of them the target frame of each look shows; None: all show the first.
+        motion: whether the camera turns and shifts from image to image.
+        source_field: least and largest half field that a source image is taken to have where its camera is not
+            given, as a share of what the target sees to its sides.
     """
 
     surroundings: Background
@@ -128,6 +134,8 @@ class Target:
     others: tuple[Background, ...] = ()
     shares: tuple[float, ...] = (1.0,)
     shown: np.ndarray | None = None
+    motion: bool = True
+    source_field: tuple[float, float] = FILLED
 
     def __post_init__(self):
         if self.photometric not in PHOTOMETRIC:
@@ -156,23 +164,16 @@ class Target:
 
     def cameras(self, draw: Draw, source_size: tuple[int, int]) -> tuple[cameras.Camera, cameras.Camera]:
         """Source and target camera of one draw, for a source image of (width, height)."""
-
-        def place(limits, share):
-            return limits[0] + share * (limits[1] - limits[0])
-
         if self.lens is None:
-            half, zoom = place(GUESSED_HALF_FIELD, draw.field), place(GUESSED_ZOOM, draw.zoom)
-            target = cameras.Fisheye.from_fov(self.size, 2 * half)
-            target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
-            return cameras.Pinhole.from_fov(source_size, 2 * half), target
+            return guessed_cameras(draw.field, draw.zoom, source_size, self.size)
         target = self.lens.scaled(self.size)
         if self.source is not None:
             return self.source.scaled(source_size), target
-        zoom = place(FITTED_ZOOM, draw.zoom)
+        zoom = _place(FITTED_ZOOM, draw.zoom)
         target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
         if isinstance(target, cameras.Fisheye):
             target = replace(target, k=(target.k[0] + draw.bend, *target.k[1:]))
-        half = min(WIDEST, place(FILLED, draw.field) * self._side)
+        half = min(WIDEST, _place(self.source_field, draw.field) * self._side)
         return cameras.Pinhole.from_fov(source_size, 2 * half), target
 
     @cached_property
@@ -201,6 +202,8 @@ class Target:
             ``uint8 (H, W, 3)`` RGB and ``uint8 (H, W)`` class ids with Background; IGNORE where neither the source
             nor the surroundings show anything.
         """
+        if not self.motion:
+            draw = replace(draw, **dict.fromkeys(MOTION, 0.0))
         source, target = self.cameras(draw, label.shape[::-1])
         turn = warp.rotation(draw.yaw, draw.pitch, draw.roll)
         table = warp.between(target, source, turn, region, (draw.right, draw.down, draw.forward))
@@ -256,7 +259,10 @@ class Target:
             np.savez_compressed(temporary, **looks)
         known = {"source": self.source, "target": self.lens}
         described = {name: camera and camera.to_dict() for name, camera in known.items()}
-        look = {"photometric": self.photometric, "surroundings": several}
+        look = {
+            "photometric": self.photometric, "motion": self.motion, "source_field": list(self.source_field),
+            "surroundings": several,
+        }  # fmt: skip
         write_yaml(folder / "camera.yaml", {**described, **look, **notes})
 
     @classmethod
@@ -277,12 +283,26 @@ class Target:
         shares = tuple(own["share"] for own in several)
         shown = looks["shown"] if "shown" in looks else None
         looks = looks["statistics"], looks["thumbs"]
-        return cls(first, lens, source, *looks, found["photometric"], tuple(others), shares, shown)
+        more = found.get("motion", True), tuple(found.get("source_field", FILLED))
+        return cls(first, lens, source, *looks, found["photometric"], tuple(others), shares, shown, *more)
 
 
 def _end(number: int) -> str:
     """What is added to the name of a file of surroundings; nothing for the first."""
     return f"_{number}" if number else ""
+
+
+def guessed_cameras(
+    field: float, zoom: float, source_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[cameras.Pinhole, cameras.Fisheye]:
+    """Source and target camera where no lens is known, at a place (0-1) in the ranges of their field and zoom."""
+    half, zoom = _place(GUESSED_HALF_FIELD, field), _place(GUESSED_ZOOM, zoom)
+    target = cameras.Fisheye.from_fov(size, 2 * half)
+    return cameras.Pinhole.from_fov(source_size, 2 * half), replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
+
+
+def _place(limits: tuple[float, float], share: float) -> float:
+    return limits[0] + share * (limits[1] - limits[0])
 
 
 def row(draw: Draw) -> dict[str, float]:

@@ -176,7 +176,7 @@ def _add_runtime(cfg, seed: int) -> None:
         param_scheduler=dict(type="ParamSchedulerHook"),
         sampler_seed=dict(type="DistSamplerSeedHook"),
         checkpoint=dict(
-            type="CheckpointHook", by_epoch=False, interval=cfg.val_interval, max_keep_ckpts=2,
+            type="CheckpointHook", by_epoch=False, interval=cfg.val_interval, max_keep_ckpts=cfg.get("keep_checkpoints", 2),
             save_best="mIoU", rule="greater", backend_args=dict(backend="whole_file"),
         ),
     )  # fmt: skip
