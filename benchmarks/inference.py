@@ -30,7 +30,7 @@ from tqdm import tqdm
 from lib import dataset, recipes
 from lib.inference import Predictor
 from lib.internimage.variants import VARIANTS
-from lib.network import Network
+from lib.prediction.network import Network
 from lib.training import best_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib import dataset, figures, network, selection, testtime
+from lib import dataset, figures
 from lib.fisheye.bend import Target
+from lib.prediction import network, selection, testtime
 from lib.runs import InputError, claim, finished, recorded, whole_file
 from lib.training import best_checkpoint
 
@@ -49,7 +50,7 @@ def infer(
         out: run folder with a finished training.
         checkpoint: a file, a URL or the name of a public release; None: the run's best by validation mIoU.
             ``"agreement"``: the one, of those that the training kept, which agrees best with itself on the target's
-            frames (see :mod:`lib.selection`). Several: their probabilities are averaged. A file with a ``config.py``
+            frames (see :mod:`lib.prediction.selection`). Several: their probabilities are averaged. A file with a ``config.py``
             beside it (in another run's ``train`` folder) is of the network described there.
         sliding: overlapping windows of the recipe's crop size instead of the whole image; None: as the recipe
             says.
@@ -62,7 +63,7 @@ def infer(
         features: how far (0-1) the statistics of the backbone's maps move from the test images' to the training
             images'; 0: not at all. For networks with and without batch norms.
         background: take Background from the run's mask of the surroundings, and only from there.
-        islands: remove regions smaller than this multiple of :data:`lib.testtime.ISLANDS`; 0: none.
+        islands: remove regions smaller than this multiple of :data:`lib.prediction.testtime.ISLANDS`; 0: none.
         batch: crops that go through the network together.
         amp: mixed precision; None: as the recipe says, on a GPU.
         compile: have ``torch.compile`` translate the network, which takes a minute or more.
@@ -144,7 +145,7 @@ class Predictor:
             network adapts, ``source`` some that it was trained on.
         target: the camera, see :class:`lib.fisheye.bend.Target`.
         compile: see :func:`infer`.
-        parameters: of :class:`lib.network.Network`.
+        parameters: of :class:`lib.prediction.network.Network`.
 
     Raises:
         InputError: a checkpoint does not fit its config, a parameter is out of range, or the lens is not known.

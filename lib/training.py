@@ -267,6 +267,8 @@ def _work(config: str) -> None:
     if cfg.get("shard"):
         runner.shard()
     runner.train()
+    if distributed:  # its threads must not outlive the interpreter
+        torch.distributed.destroy_process_group()
 
 
 def _mixed_precision(amp: bool | str, bf16: bool, shard: bool | None = None) -> dict:

@@ -14,9 +14,9 @@ from torch import Generator
 import lib.internimage  # noqa: F401 (registers the backbone)
 from lib import adaptation, dataset, recipes, training
 from lib.adaptation import views
-from lib.classes import BACKGROUND, CAR, CLASSES_WITH_BACKGROUND, IGNORE, POLE, ROAD, SKY
+from lib.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
 from lib.fisheye.augment import augment, rarity
-from lib.network import Network
+from lib.prediction.network import Network
 from lib.runs import InputError, read_yaml, write_yaml
 
 QUICK = dict(

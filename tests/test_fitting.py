@@ -7,7 +7,6 @@ import torch
 
 from lib import recipes, training
 from lib.runs import InputError
-
 from tests.test_stages import SMALL, augmented  # noqa: F401 (a fixture)
 
 NAME = "backbone.levels.0.blocks.0.dcn.input_proj.weight"
@@ -73,7 +72,7 @@ def test_averages_are_kept_and_used(averaged):
 
 
 def test_inference_uses_the_average(averaged):
-    from lib.network import Network
+    from lib.prediction.network import Network
 
     used = Network(averaged / "config.py", averaged / "iter_4.pth").model.state_dict()
     assert all(torch.equal(used[name], value) for name, value in weights(saved(averaged, 4)).items())

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from lib import dataset, recipes, testtime, windows
+from lib import dataset, recipes
 from lib.classes import BACKGROUND, CAR, CLASSES_WITH_BACKGROUND, POLE, ROAD, SKY
 from lib.fisheye.background import Background
 from lib.fisheye.bend import Target
 from lib.fisheye.cameras import Fisheye
 from lib.inference import Predictor, infer
-from lib.network import Network
+from lib.prediction import testtime, windows
+from lib.prediction.network import Network
 from lib.runs import InputError, read_yaml, write_yaml
 
 SIZE = (192, 108)
@@ -134,7 +135,7 @@ def test_plain_windows_are_those_of_mmseg(run, images):
 
 
 def test_a_convolution_split_by_level_is_the_one_of_the_stack():
-    from lib.fusion import SplitConvolution
+    from lib.prediction.fusion import SplitConvolution
 
     torch.manual_seed(0)
     conv = nn.Conv2d(4 * 6, 5, 3, padding=1)

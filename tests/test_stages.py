@@ -15,8 +15,8 @@ import pytest
 from lib import dataset, training
 from lib.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.fisheye.augment import augment
-from lib.fisheye.bend import Draw, Target
 from lib.fisheye.background import Background
+from lib.fisheye.bend import Draw, Target
 from lib.inference import infer
 from lib.runs import InputError, finished, read_yaml
 

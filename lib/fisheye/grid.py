@@ -110,12 +110,12 @@ def compute(exact: Callable, size: tuple[int, int], source: tuple[int, int]) -> 
     with np.errstate(invalid="ignore", over="ignore"):
         guess, area = _middles(nodes)
         off = ~(np.abs(guess - middle).max(axis=-1) <= _EXACT)  # also where a value is NaN
+        area = np.where(off | ~np.isfinite(area), 0, area)
         # Beside a cell that is off, the next may be right in its middle by chance alone.
         off = cv2.dilate(off.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         inner = nodes[1:-1, 1:-1]
         corners = np.stack([inner[:-1, :-1], inner[:-1, 1:], inner[1:, :-1], inner[1:, 1:], middle])
         near = _near(np.fmin.reduce(corners), np.fmax.reduce(corners), source)
-    area = np.where(off | ~np.isfinite(area), 0, area)
     cells = np.nonzero(off & near)
     values = _finer(exact, *cells, source) if cells[0].size else np.empty((0, CELL, CELL, 2))
     nodes = np.nan_to_num(nodes, nan=0.0).clip(-_FAR, _FAR)

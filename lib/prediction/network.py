@@ -16,7 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset, recipes, testtime, windows
+from lib import dataset, recipes
+from lib.prediction import testtime, windows
 from lib.recipes import heads
 from lib.runs import InputError
 
@@ -40,7 +41,7 @@ class Network:
         config: ``train/config.py`` of the run that trained it.
         checkpoint: weights that fit it.
         sliding: windows of the recipe's crop size, a third overlapping, or the whole image; None: as the recipe says.
-        blend: one of :data:`lib.windows.BLENDS`.
+        blend: one of :data:`lib.prediction.windows.BLENDS`.
         flip: average with the mirrored image.
         scales: average over these multiples of the recipe's image size.
         batch: crops (windows, or whole images) that go through the network together.
@@ -84,15 +85,15 @@ class Network:
         """Do once what every call profits from; after it, weights can no longer be loaded.
 
         Args:
-            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see :func:`lib.testtime.adapt_norms`.
+            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see :func:`lib.prediction.testtime.adapt_norms`.
             features: how far (0-1) the statistics of the backbone's maps move from those of ``frames`` to those of
-                ``source``, see :func:`lib.testtime.align_features`.
+                ``source``, see :func:`lib.prediction.testtime.align_features`.
             frames, source: image files.
             compile: have ``torch.compile`` translate backbone and head when they first run.
         """
         import torch
 
-        from lib.fusion import fuse
+        from lib.prediction.fusion import fuse
 
         if features:
             testtime.align_features(self.model, lambda: self._see(source), lambda: self._see(frames), features)

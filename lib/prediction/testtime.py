@@ -14,7 +14,19 @@ import cv2
 import numpy as np
 
 from lib.classes import (
-    BACKGROUND, CAR, CONSTRUCTION, FENCE, NATURE, PERSON, POLE, RIDER, ROAD, SIDEWALK, SKY, TRAFFIC_LIGHT, TRAFFIC_SIGN,
+    BACKGROUND,
+    CAR,
+    CONSTRUCTION,
+    FENCE,
+    NATURE,
+    PERSON,
+    POLE,
+    RIDER,
+    ROAD,
+    SIDEWALK,
+    SKY,
+    TRAFFIC_LIGHT,
+    TRAFFIC_SIGN,
 )  # fmt: skip
 from lib.fisheye.bend import Target
 from lib.fisheye.cameras import Camera, Pinhole
