@@ -109,7 +109,7 @@ def _execute(source: Path, target: Path, parameters: dict) -> None:
             papermill.execute_notebook(
                 str(source), str(temporary), parameters, kernel_name="python3", cwd=str(source.parent),
                 progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
-                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
+                extra_arguments=["--IPKernelApp.log_level=50"],  # or a kernel that is told to end says so as an error
                 coalesce_streams=True,  # of a progress bar, keep its last state
             )  # fmt: skip
         except PapermillExecutionError as error:
