@@ -63,7 +63,7 @@ def run(
         there = ", ".join(sorted(set().union(*known.values()) - {"data", "out", "overwrite"}))
         raise InputError(f"parameter {sorted(unknown)[0]!r} is in none of the notebooks (there are: {there})")
     if "recipe" in wanted and "train" in chosen:  # not only after an hour of 01_augment
-        recipes.find(wanted["recipe"])
+        recipes.check(wanted["recipe"])
     for number, stage in enumerate(chosen, 1):
         given = {k: v for k, v in wanted.items() if k in known[stage]}
         target = out / "notebooks" / f"{STAGES[stage]}.ipynb"
@@ -109,7 +109,7 @@ def _execute(source: Path, target: Path, parameters: dict) -> None:
             papermill.execute_notebook(
                 str(source), str(temporary), parameters, kernel_name="python3", cwd=str(source.parent),
                 progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
-                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
+                extra_arguments=["--IPKernelApp.log_level=50"],  # or a kernel that is told to end says so as an error
                 coalesce_streams=True,  # of a progress bar, keep its last state
             )  # fmt: skip
         except PapermillExecutionError as error:

@@ -46,6 +46,9 @@ def test_a_target_is_read_as_it_was_written(target, tmp_path):
     target.write(tmp_path)
     again = Target.read(tmp_path)
     assert (again.lens, again.source, again.photometric) == (target.lens, target.source, target.photometric)
+    replace(target, motion=False, source_field=(0.4, 0.8)).write(tmp_path)
+    other = Target.read(tmp_path)
+    assert (again.motion, again.source_field, other.motion, other.source_field) == (True, bend.FILLED, False, (0.4, 0.8))
     assert (again.surroundings.mask == target.surroundings.mask).all() and again.surroundings.gains == target.surroundings.gains
     image, label = picture()
     draw = Draw.by(np.random.default_rng(3))
@@ -184,9 +187,42 @@ def test_a_fitted_lens_is_used_and_told_of(sample, known, tmp_path):
     assert read_yaml(guessed / "camera.yaml")["target"] is None and not (guessed / "lens.png").exists()
 
 
+def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
+    still = Target.read(augment(sample, tmp_path / "fixed", lens="fixed", motion=False, photometric="none", copies=0))
+    moving = replace(still, motion=True)
+    image, label = picture()
+    first, second = (Draw.by(np.random.default_rng(seed)) for seed in (1, 2))
+    bent, resized = still.bend(image, label, first)[0], cv2.resize(image, still.size, interpolation=cv2.INTER_AREA)
+    assert (bent == still.bend(image, label, second)[0]).all()
+    assert (moving.bend(image, label, first)[0] != moving.bend(image, label, second)[0]).any()
+    assert np.abs(bent.astype(int) - resized)[~still.surroundings.mask].mean() > 3
+
+
+def test_a_source_that_sees_less_is_drawn_smaller(target):
+    image, label = picture()
+    share = [
+        (replace(target, source_field=field).bend(image, label, Draw.middle())[1] == IGNORE).mean()
+        for field in ((0.4, 0.4), (0.9, 0.9))
+    ]
+    assert share[0] > share[1] + 0.1
+
+
+def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
+    target = Target.read(augment(sample, tmp_path, lens="none", motion=False, photometric="none", copies=0))
+    image, label = picture()
+    bent, classes = target.bend(image, label, Draw.by(np.random.default_rng(1)))
+    size, mask = target.size, target.surroundings.mask
+    street = cv2.erode(1 - mask.astype(np.uint8), np.ones((9, 9))) > 0
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    assert np.abs(bent.astype(int) - resized)[street].max() <= 3
+    assert (classes == cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))[street].mean() > 0.97
+    assert (classes[mask] == BACKGROUND).all() and (classes[street] != BACKGROUND).all()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        (dict(source_field=(0.8, 0.4)), "source_field: .*the smaller first"),
         (dict(lens="wide"), "lens: 'wide' .*fitted, guessed"),
         (dict(photometric="warm"), "photometric: 'warm' .*statistics, fourier, none"),
         (dict(copies=-1), "copies: -1"),

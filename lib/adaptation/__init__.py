@@ -24,6 +24,7 @@ SETTINGS = dict(
     mask_ratio=0.0,
     mask_block=16,
     rare=True,
+    enlarge=1.0,
 )
 """Defaults of ``self_training`` in a recipe.
 
@@ -33,7 +34,8 @@ source alone. ``threshold``: probability from which a teacher's label counts as 
 losses, times the share of sure pixels. ``mix``: learn from mixed crops. ``colour``: how much the student's crops
 change their colours (0-1); above 0, half of them are blurred too. ``mask_ratio``, ``mask_block``: share of a target
 crop that is hidden, and the side of a hidden patch in pixels; ratio 0: no masked crops. ``rare``: prefer source
-images of rare classes.
+images of rare classes. ``enlarge``: the target's crops are enlarged by this, for streets that look smaller in the
+target.
 """
 
 _LONGEST = 0.999  # Hoyer et al., "DAFormer", CVPR 2022, for 40,000 iterations
@@ -56,13 +58,15 @@ def add(cfg, data: str | Path, seed: int) -> None:
     settings = SETTINGS | given
     data = Path(data).resolve()
     dataset.read_split(data, "train_target")
+    enlarge = settings.pop("enlarge")
+    larger = tuple(ratio * enlarge for ratio in cfg.ratio_range)
     loader = cfg.train_dataloader
     target = dict(
         type="CompetitionDataset", folder=str(data), split="train_target", metainfo=loader.dataset.metainfo,
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadSurroundings", folder=str(data)),
-            dict(type="RandomResize", scale=cfg.scale, ratio_range=cfg.ratio_range, keep_ratio=True),
+            dict(type="RandomResize", scale=cfg.scale, ratio_range=larger, keep_ratio=True),
             dict(type="RandomCrop", crop_size=cfg.crop_size),
             dict(type="RandomFlip", prob=0.5),
             dict(type="PackSegInputs"),

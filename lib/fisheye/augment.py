@@ -8,7 +8,7 @@ training instead, anew each time; the folder then holds what that needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -20,11 +20,12 @@ import yaml
 
 from lib import dataset
 from lib.classes import CLASSES
-from lib.fisheye import background, bend, calibration, cameras, photometric
+from lib.fisheye import bend, calibration, cameras, photometric, surroundings
 from lib.runs import InputError, claim, finished, read_yaml, recorded, whole_file
 
 SPLITS = ("train_source", "val_source")
-LENSES = ("fitted", "guessed")
+ASSUMED = ("fixed", "none")
+LENSES = ("fitted", "guessed", *ASSUMED)
 _LOOKS = 64
 """Target frames whose colours are kept."""
 _TEMPERATURE = 0.1
@@ -40,6 +41,8 @@ def augment(
     augment: bool = True,
     lens: str = "fitted",
     cameras_file: str | Path | None = None,
+    motion: bool = True,
+    source_field: Sequence[float] = bend.FILLED,
     photometric: str = "statistics",
     copies: int = 1,
     seed: int = 0,
@@ -54,9 +57,13 @@ def augment(
         out: run folder.
         augment: False only resizes the source to the target's size: the baseline to compare with.
         lens: ``"fitted"`` to the target's frames, where they say enough; ``"guessed"``: every image draws its own
-            from a family that ranges from mild to strong.
+            from a family that ranges from mild to strong; ``"fixed"``: the middle of that family for all;
+            ``"none"``: no bending, the source is resized to the target's size.
         cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
             :meth:`lib.fisheye.cameras.Camera.to_dict`), used instead.
+        source_field: least and largest half field of view that a source image is taken to have, as a share of what the
+            fitted lens sees to its sides. Less leaves the outer view without labels, more makes the street larger.
+        motion: turn and shift the virtual target camera a little, anew for every image.
         photometric: how images take on the target's look, see :data:`lib.fisheye.bend.PHOTOMETRIC`.
         copies: bent versions per training image on average, each with its own draw; from 2 on, images of rare
             classes get more of them. 0: training bends its images itself.
@@ -76,13 +83,17 @@ def augment(
         raise InputError(f"copies: {copies} (expected: 1 or more, or 0 with augment to bend while training)")
     if lens not in LENSES:
         raise InputError(f"lens: {lens!r} (expected one of: {', '.join(LENSES)})")
+    if len(source_field) != 2 or not 0 < source_field[0] <= source_field[1]:
+        raise InputError(f"source_field: {list(source_field)} (expected: two numbers above 0, the smaller first)")
     if photometric not in bend.PHOTOMETRIC:
         raise InputError(f"photometric: {photometric!r} (expected one of: {', '.join(bend.PHOTOMETRIC)})")
     parameters = {
         "data": str(Path(data).resolve()), "augment": augment, "lens": lens,
-        "cameras_file": str(cameras_file) if cameras_file else None, "photometric": photometric,
-        "copies": copies, "seed": seed,
+        "cameras_file": str(cameras_file) if cameras_file else None, "motion": motion,
+        "photometric": photometric, "copies": copies, "seed": seed,
     }  # fmt: skip
+    if tuple(source_field) != bend.FILLED:
+        parameters["source_field"] = [float(share) for share in source_field]
     known = _read_cameras(cameras_file) if cameras_file else None
     dataset.check(data, (*SPLITS, "train_target"))
     folder = claim(Path(out) / "augmented", parameters, overwrite)
@@ -91,7 +102,10 @@ def augment(
     with recorded(out, "augment", parameters) as results:
         frames = [item.image for item in dataset.read_split(data, "train_target")]
         if augment:
-            change = get_to_know(frames, folder, known, lens, photometric, results).bend
+            if not known and lens in ASSUMED:
+                known = _assumed(lens, dataset.read_split(data, "train_source")[0].image, frames[0])
+            lens = "given" if cameras_file else lens
+            change = get_to_know(frames, folder, known, lens, motion, source_field, photometric, results).bend
         else:
             change = _Resize(dataset.read_image(frames[0]).shape[1::-1])
         weights = rarity(dataset.read_split(data, "train_source"))
@@ -116,31 +130,43 @@ def _name_targets(data: str | Path, folder: Path) -> None:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
-def get_to_know(frames, folder: Path, known, lens: str, photometric_: str, results: dict) -> bend.Target:
+def get_to_know(
+    frames, folder: Path, known, lens: str, motion: bool, source_field, photometric_: str, results: dict
+) -> bend.Target:
     """The target camera from its ``frames`` (paths), kept in ``folder``.
 
     Args:
         known: its (source, target) cameras, or None.
-        lens: one of ``LENSES``; without meaning where the cameras are known.
+        lens: one of ``LENSES``, or ``"given"``; with known cameras only a note.
+        motion, source_field: see :func:`augment`.
         photometric_: one of :data:`lib.fisheye.bend.PHOTOMETRIC`.
         results: takes how sure the lens is.
     """
-    surroundings = background.mine(frames)
-    view = ~surroundings.mask
+    groups = surroundings.mine(frames)
+    found = [one.background for one in groups]
+    if len(groups) > 1:
+        results["surroundings"] = [round(one.share, 3) for one in groups]
+        print(f"surroundings: {len(groups)} kinds, in {', '.join(f'{one.share:.0%}' for one in groups)} of the frames")
     looked = [dataset.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
-    statistics = np.stack([photometric.statistics(frame, view if view.any() else None) for frame in looked])
-    thumbs = np.stack([photometric.thumb(frame, view) for frame in looked])
+    shown = np.array([surroundings.fitting(found, frame) for frame in looked])
+    views = [~found[i].mask for i in shown]
+    statistics = np.stack([photometric.statistics(frame, view if view.any() else None)
+                           for frame, view in zip(looked, views, strict=True)])  # fmt: skip
+    thumbs = np.stack([photometric.thumb(frame, view) for frame, view in zip(looked, views, strict=True)])
     source, camera = known or (None, None)
-    notes = {"lens": "given" if known else "guessed for each image"}
+    notes = {"lens": lens if known else "guessed for each image"}
     if not known and lens == "fitted":
-        fitted = calibration.fit(frames, surroundings)
+        # Other surroundings may mean another lens.
+        fitted = calibration.fit(groups[0].paths, groups[0].background)
         results["lens_confidence"] = round(fitted.confidence, 3)
         notes["report"] = fitted.report
         print(f"lens: {fitted.report}")
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
             camera, notes["lens"] = fitted.camera, "fitted"
-    target = bend.Target(surroundings, camera, source, statistics, thumbs, photometric_)
+    shares = tuple(one.share for one in groups)
+    target = bend.Target(found[0], camera, source, statistics, thumbs, photometric_, tuple(found[1:]), shares, shown,
+                         motion, tuple(source_field))  # fmt: skip
     target.write(folder, **notes)
     return target
 
@@ -199,7 +225,8 @@ class _Job:
         if self.label.exists() and self.image.exists():  # both are written whole
             return
         image, label = change(dataset.read_image(self.item.image), dataset.read_label(self.item.label), self.draw)
-        dataset.write_png(self.image, image)
+        # Compressing takes as long as all the rest, and training would undo it at every step.
+        dataset.write_png(self.image, image, compress=False)
         dataset.write_png(self.label, label)
 
 
@@ -240,6 +267,15 @@ def _keep_figure(fitted: calibration.Calibration, path: Path) -> None:
 
 def _spread(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+
+
+def _assumed(lens: str, source: Path, target: Path) -> tuple[cameras.Camera, cameras.Camera]:
+    """The two cameras where the lens is not looked for; one image of each camera tells its size."""
+    source_size, target_size = (dataset.read_image(path).shape[1::-1] for path in (source, target))
+    if lens == "none":
+        same = cameras.Pinhole.from_fov(target_size, 1.0)
+        return same.scaled(source_size), same
+    return bend.guessed_cameras(0.5, 0.5, source_size, target_size)
 
 
 def _read_cameras(path: str | Path) -> tuple[cameras.Camera, cameras.Camera]:

@@ -1,0 +1,257 @@
+"""What each step of the adaptation brings: one row per step, all of them the same network and number of iterations.
+
+``python benchmarks/adaptation.py --data DIR`` takes every row through the stages (augment, train, infer, submit) in
+its own run folder, ``outputs/adaptation/<set>/<row>-<seed>/``, which ends with a ``submission.csv``. A row is nothing
+but parameters of the stages. Rows are scored on the test labels where the set has them (``withheld/test_gt``), and
+everywhere by a visible proxy: the source's validation images bent through the fitted lens, the same ones for every
+row. Withheld labels are read here alone: to score, and to train the row "target's own labels" that shows what could
+be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import dataset, sample
+from lib.classes import CLASSES
+from lib.fisheye.augment import augment
+from lib.inference import infer
+from lib.runs import InputError, claim, read_yaml, recorded, whole_file, write_yaml
+from lib.submission import score, submit
+from lib.training import best_checkpoint, train
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step: what it adds in words, and the parameters of the stages that make it."""
+
+    title: str
+    augment: dict = field(default_factory=dict)
+    train: dict = field(default_factory=dict)
+    infer: dict = field(default_factory=dict)
+    trained_as: str | None = None
+    """The row whose training this one uses."""
+    labels: bool = False
+    """Trained on the target's own, withheld labels."""
+
+
+FITTED = {"lens": "fitted"}
+NARROW = FITTED | {"source_field": [0.4, 0.8]}
+SHORT = {"alpha": 0.97, "threshold": 0.6, "warmup": 0.1, "mask_ratio": 0}
+"""For trainings of a few hundred iterations: a teacher that follows quickly, labels that need less certainty."""
+SELF_TRAINING = {"self_training": True, "options": {f"self_training.{name}": value for name, value in SHORT.items()}}
+TEST_TIME = {"flip": True, "background": True, "islands": 1.0}
+ROWS = {
+    "source": Row("source only", {"augment": False}),
+    "overlay": Row("resized + overlay", {"lens": "none", "motion": False, "photometric": "none"}),
+    "fixed": Row("fixed lens + overlay", {"lens": "fixed", "motion": False, "photometric": "none"}),
+    "fitted": Row("fitted lens + 7 degrees of freedom", FITTED | {"photometric": "none"}),
+    "photometric": Row("+ photometric matching", FITTED),
+    "narrow": Row("+ source taken to see less", NARROW),
+    "self-training": Row("+ self-training", NARROW, SELF_TRAINING),
+    "test-time": Row("+ test-time", NARROW, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "oracle": Row("target's own labels", labels=True),
+}
+PROXY = "photometric"
+"""The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
+
+
+class Benchmark:
+    """All rows on one data set.
+
+    Args:
+        data: in the competition's layout, with or without ``withheld``.
+        recipe, iters: what every row trains, and for how long; None: as the recipe says.
+        start: iterations of a first training on the source as it is, whose network all rows of all seeds start from;
+            0: they start from nothing.
+    """
+
+    def __init__(self, data: Path, recipe: str, iters: int | None, start: int):
+        self.data, self.recipe, self.iters, self.start = data.resolve(), recipe, iters, start
+        self.folder = ROOT / "outputs" / "adaptation" / self.data.name
+        first = dataset.read_image(dataset.read_split(data, "test")[0].image)
+        self.size = first.shape[1::-1]
+        self.withheld = self.data / "withheld"
+
+    def out(self, name: str, seed: int) -> Path:
+        return self.folder / f"{name}-{seed}"
+
+    def row(self, name: str, seed: int) -> dict:
+        """Run one row to its end and score it; what an earlier call finished is taken as it is."""
+        row, out = ROWS[name], self.out(name, seed)
+        if done := self.finished(name, seed):
+            return done
+        if row.trained_as:
+            trained = self.out(row.trained_as, seed)
+            self.row(row.trained_as, seed)
+        else:
+            trained = out
+            self._learn(row, out, seed)
+        result = {"asked": self._asked(row)} | self._predict(row, trained, out)
+        result["seconds"] = {stage: entry["seconds"] for stage, entry in read_yaml(out / "run.yaml").items()}
+        write_yaml(out / "result.yaml", result)
+        return result
+
+    def finished(self, name: str, seed: int) -> dict | None:
+        """The result of a row that was run with the same parameters."""
+        out = self.out(name, seed)
+        done = read_yaml(out / "result.yaml")
+        same = done.get("asked") == self._asked(ROWS[name]) and (out / "submission.csv").exists()
+        return done if same else None
+
+    def _asked(self, row: Row) -> dict:
+        length = {"recipe": self.recipe, "iters": self.iters, "start": self.start}
+        return length | {"augment": row.augment, "train": row.train, "infer": row.infer}
+
+    def _learn(self, row: Row, out: Path, seed: int) -> None:
+        if row.labels:
+            self._labelled_target(out, seed)
+        else:
+            augment(self.data, out, **row.augment, seed=seed)
+        train(out, recipe=self.recipe, max_iters=self.iters, load_from=self._begun(), seed=seed, **row.train)
+
+    def _begun(self) -> Path | None:
+        """The checkpoint that all rows start from."""
+        if not self.start:
+            return None
+        out = self.folder / "start"
+        augment(self.data, out, **ROWS["source"].augment)
+        return train(out, recipe=self.recipe, max_iters=self.start)
+
+    def _labelled_target(self, out: Path, seed: int) -> None:
+        """In place of stage 01: the target's frames with their labels; validated like the adapted rows."""
+        bent = augment(self.data, self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed)
+        parameters = {"data": str(self.data), "labels": "withheld"}
+        folder = claim(out / "augmented", parameters)
+        with recorded(out, "augment", parameters) as results:
+            labels = self.withheld / "train_target_gt"
+            frames = dataset.read_split(self.data, "train_target")
+            trained = [(item.id, item.image, labels / f"{item.id}.png") for item in frames]
+            validated = [(item.id, item.image, item.label) for item in dataset.read_split(bent, "val_source")]
+            for split, rows in (("train_source", trained), ("val_source", validated)):
+                _write_table(folder / f"{split}.csv", ("id", "img_path", "gt_path"), rows)
+                results[split] = len(rows)
+
+    def _predict(self, row: Row, trained: Path, out: Path) -> dict:
+        """Masks, submission and scores of a trained row."""
+        result = {}
+        proxy, bent = self._proxy()
+        for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", bent)):
+            for part in ("augmented", "train"):
+                link(folder / part, trained / part)
+            infer(data, folder, checkpoint=best_checkpoint(trained), **row.infer)
+            path, _ = submit(data, folder, self.size)
+            if labels.is_dir():
+                iou = score(path, labels, self.size)
+                result["test" if folder == out else "proxy"] = {k: round(float(v), 5) for k, v in iou.items()}
+        return result
+
+    def _proxy(self) -> tuple[Path, Path]:
+        """The visible proxy as a data set whose test images are bent source images, and the folder of their labels."""
+        bent = augment(self.data, self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0)
+        items = dataset.read_split(bent, "val_source")
+        folder = self.folder / "proxy"
+        _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
+        rows = [(row, "-1") for row in dataset.row_ids([item.id for item in items])]
+        _write_table(folder / "sample_submission.csv", ("id", "mask_rle"), rows)
+        return folder, items[0].label.parent
+
+
+def link(path: Path, target: Path) -> None:
+    """Have ``path`` stand for ``target``, another run's folder, unless it is that already."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(os.path.relpath(target, path.parent))
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    with whole_file(path) as temporary:
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
+
+
+# What comes out
+
+
+def spread(values: list[float], digits: int = 3) -> str:
+    """Mean and, of several values, the least and the largest."""
+    if not values:
+        return "–"
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def table(rows: dict[str, dict[str, dict]]) -> str:
+    """Markdown: a line per row, mean IoU (least–most over the seeds)."""
+    lines = ["| | mIoU on the test labels | mIoU on the visible proxy | seeds |", "|---|---|---|---|"]
+    for name, seeds in rows.items():
+        cells = (spread([r[of]["mIoU"] for r in seeds.values() if of in r]) for of in ("test", "proxy"))
+        lines.append(f"| {ROWS[name].title} | {' | '.join(cells)} | {len(seeds)} |")
+    return "\n".join(lines)
+
+
+def gap_closed(rows: dict[str, dict[str, dict]], name: str) -> dict[str, float]:
+    """Per seed, the share of the way from the row "source" to the row "oracle" that the row ``name`` goes."""
+    found = {}
+    for seed, result in rows.get(name, {}).items():
+        ends = [rows.get(end, {}).get(seed, {}).get("test") for end in ("source", "oracle")]
+        if all(ends):
+            low, high = (end["mIoU"] for end in ends)
+            found[seed] = round((result["test"]["mIoU"] - low) / (high - low), 3)
+    return found
+
+
+def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
+    """Collect what is finished, whichever call finished it, print the table and write the JSON."""
+    rows: dict[str, dict[str, dict]] = {}
+    for name in ROWS:
+        for seed in seeds:
+            if result := benchmark.finished(name, seed):
+                rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "asked"}
+    summary = {"data": benchmark.data.name, "recipe": benchmark.recipe, "iters": benchmark.iters,
+               "start": benchmark.start, "classes": CLASSES}  # fmt: skip
+    summary |= {"gap closed": {name: gap_closed(rows, name) for name in rows if gap_closed(rows, name)}, "rows": rows}
+    with whole_file(RESULTS / f"adaptation-{benchmark.data.name}.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+    print(table(rows))
+    for name, closed in summary["gap closed"].items():
+        print(f"gap closed, {ROWS[name].title}: {spread(list(closed.values()), 2)}")
+    return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: data/adaptation, drawn when missing")
+    parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
+    parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
+    parser.add_argument("--start", type=int, default=0, help="iterations on the plain source before all rows (default: none)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    asked = parser.parse_args()
+    if not asked.data.exists():
+        sample.write(asked.data, **SAMPLE)
+    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.start)
+    try:
+        for seed in asked.seeds:
+            for name in asked.only:
+                if not ROWS[name].labels or benchmark.withheld.is_dir():
+                    print(f"== {ROWS[name].title}, seed {seed}", flush=True)
+                    benchmark.row(name, seed)
+                    write_results(benchmark, asked.seeds)
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

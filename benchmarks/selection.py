@@ -1,0 +1,78 @@
+"""Does a criterion without labels know the better checkpoint? Over the runs that ``benchmarks/adaptation.py`` left.
+
+``python benchmarks/selection.py --data DIR`` judges every checkpoint that those runs kept on the target's unlabelled
+frames (:func:`lib.prediction.selection.unsupervised_score`), takes it through stages 03 and 04, and compares the criteria with
+the true mIoU on the withheld test labels: rank and linear correlation over all checkpoints, and the mIoU of what each
+criterion would choose. Writes ``benchmarks/results/selection-<set>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from adaptation import RESULTS, ROOT, ROWS, link
+
+from lib import dataset
+from lib.fisheye import background
+from lib.inference import infer
+from lib.prediction.selection import some, unsupervised_score
+from lib.runs import read_yaml, whole_file, write_yaml
+from lib.submission import score, submit
+from lib.training import checkpoints, scalars
+
+CRITERIA = ("agreement", "mirror", "smaller", "certainty", "information", "validation")
+
+
+def judged(data: Path, run: Path, checkpoint: Path, frames: list[Path], mask: np.ndarray) -> dict:
+    """All criteria and the true mIoU of one checkpoint; kept beside the run's other files."""
+    out = run / "checkpoints" / checkpoint.stem
+    note = out / "judged.yaml"
+    if found := read_yaml(note):
+        return found
+    link(out / "train", run / "train")
+    infer(data, out, checkpoint=checkpoint)
+    path, _ = submit(data, out, dataset.read_image(dataset.read_split(data, "test")[0].image).shape[1::-1])
+    step, validation = int(checkpoint.stem.rsplit("_", 1)[1]), scalars(run)["mIoU"]
+    found = unsupervised_score(run, checkpoint, frames, mask=mask)
+    found["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan")) / 100
+    found["truth"] = float(score(path, data / "withheld" / "test_gt")["mIoU"])
+    write_yaml(note, {name: round(float(value), 5) for name, value in found.items()})
+    return read_yaml(note)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    asked = parser.parse_args()
+    data, folder = asked.data.resolve(), ROOT / "outputs" / "adaptation" / asked.data.name
+    paths = [item.image for item in dataset.read_split(data, "train_target")]
+    mask, frames = background.mine(paths).mask, some(paths)
+    found = []
+    for seed in asked.seeds:
+        for name, row in ROWS.items():
+            run = folder / f"{name}-{seed}"
+            if row.trained_as or row.labels or not (run / "submission.csv").exists():
+                continue
+            for checkpoint in checkpoints(run):
+                found.append({"row": name, "seed": seed, "checkpoint": checkpoint.stem} | judged(data, run, checkpoint, frames, mask))
+    table = pd.DataFrame(found)
+    result = {"checkpoints": len(table), "runs": table.groupby(["row", "seed"]).ngroups, "best": float(table["truth"].max())}
+    for name in CRITERIA:
+        result[name] = {
+            "spearman": round(table[name].rank().corr(table["truth"].rank()), 3),
+            "pearson": round(table[name].corr(table["truth"]), 3),
+            "chosen": float(table["truth"][table[name].idxmax()]),
+        }  # fmt: skip
+        print(f"{name:12} {result[name]}")
+    print(f"{result['checkpoints']} checkpoints of {result['runs']} runs; the best has mIoU {result['best']:.3f}")
+    with whole_file(RESULTS / f"selection-{data.name}.json") as temporary:
+        temporary.write_text(json.dumps(result | {"table": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
