@@ -64,7 +64,7 @@ def mix(
     return torch.where(paste[:, None], image, under), torch.where(paste, label, guessed)
 
 
-def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, strength: float = 0.4) -> Tensor:
+def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, strength: float) -> Tensor:
     """Copies in other colours, half of them blurred.
 
     Args:
