@@ -48,21 +48,21 @@ class Row:
 
 
 FITTED = {"lens": "fitted"}
-NARROW = FITTED | {"source_field": [0.4, 0.8]}
-SHORT = {"alpha": 0.97, "threshold": 0.6, "warmup": 0.1, "mask_ratio": 0}
-"""For trainings of a few hundred iterations: a teacher that follows quickly, labels that need less certainty."""
-SELF_TRAINING = {"self_training": True, "options": {f"self_training.{name}": value for name, value in SHORT.items()}}
-TEST_TIME = {"flip": True, "background": True, "islands": 1.0}
+SIZE = {"scales": "target"}
+SELF_TRAINING = {"self_training": True, "options": {"self_training.enlarge": 1.5}}
+TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
 ROWS = {
     "source": Row("source only", {"augment": False}),
     "overlay": Row("resized + overlay", {"lens": "none", "motion": False, "photometric": "none"}),
     "fixed": Row("fixed lens + overlay", {"lens": "fixed", "motion": False, "photometric": "none"}),
     "fitted": Row("fitted lens + 7 degrees of freedom", FITTED | {"photometric": "none"}),
     "photometric": Row("+ photometric matching", FITTED),
-    "narrow": Row("+ source taken to see less", NARROW),
-    "self-training": Row("+ self-training", NARROW, SELF_TRAINING),
-    "test-time": Row("+ test-time", NARROW, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "size": Row("+ image size chosen on the target's frames", FITTED, infer=SIZE, trained_as="photometric"),
+    "self-training": Row("+ self-training", FITTED, SELF_TRAINING, SIZE),
+    "test-time": Row("+ test-time", FITTED, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "flat": Row("resized + overlay + photometric matching + image size", {"lens": "none", "motion": False}, infer=SIZE),
     "oracle": Row("target's own labels", labels=True),
+    "oracle-size": Row("target's own labels + image size", infer=SIZE, trained_as="oracle", labels=True),
 }
 PROXY = "photometric"
 """The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""

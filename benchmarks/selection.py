@@ -20,7 +20,7 @@ from lib import dataset
 from lib.fisheye import background
 from lib.inference import infer
 from lib.runs import read_yaml, whole_file, write_yaml
-from lib.selection import some, unsupervised_score
+from lib.selection import target_frames, unsupervised_score
 from lib.submission import score, submit
 from lib.training import checkpoints, scalars
 
@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args()
     data, folder = asked.data.resolve(), ROOT / "outputs" / "adaptation" / asked.data.name
-    paths = [item.image for item in dataset.read_split(data, "train_target")]
-    mask, frames = background.mine(paths).mask, some(paths)
+    mask = background.mine([item.image for item in dataset.read_split(data, "train_target")]).mask
+    frames = target_frames(data)
     found = []
     for seed in asked.seeds:
         for name, row in ROWS.items():
