@@ -164,6 +164,8 @@ class Benchmark:
         items = dataset.read_split(bent, "val_source")
         folder = self.folder / "proxy"
         _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
+        frames = [(item.id, item.image) for item in dataset.read_split(self.data, "train_target")]
+        _write_table(folder / "train_target.csv", ("id", "img_path"), frames)
         rows = [(row, "-1") for row in dataset.row_ids([item.id for item in items])]
         _write_table(folder / "sample_submission.csv", ("id", "mask_rle"), rows)
         return folder, items[0].label.parent
@@ -219,7 +221,7 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
         for seed in seeds:
             if result := benchmark.finished(name, seed):
                 rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "asked"}
-    summary = {"data": benchmark.data.name, "recipe": benchmark.recipe, "iters": benchmark.iters,
+    summary = {"data": benchmark.data.name, "recipe": Path(benchmark.recipe).stem, "iters": benchmark.iters,
                "start": benchmark.start, "classes": CLASSES}  # fmt: skip
     summary |= {"gap closed": {name: gap_closed(rows, name) for name in rows if gap_closed(rows, name)}, "rows": rows}
     with whole_file(RESULTS / f"adaptation-{benchmark.data.name}.json") as temporary:
