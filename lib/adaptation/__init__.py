@@ -20,6 +20,7 @@ SETTINGS = dict(
     threshold=0.6,
     weight=1.0,
     mix=True,
+    jitter=0.4,
     mask_ratio=0.0,
     mask_block=16,
     rare=True,
@@ -30,9 +31,10 @@ SETTINGS = dict(
 ``alpha``: the teacher keeps this share of itself in every iteration, less in the first ones; None: so much that it looks
 back over a tenth of the training, 0.999 at most. ``warmup``: share of the training that learns from the source alone.
 ``threshold``: probability from which a teacher's label counts as sure. ``weight``: of the target's losses, times the
-share of sure pixels. ``mix``: learn from mixed crops. ``mask_ratio``, ``mask_block``: share of a target crop that is
-hidden, and the side of a hidden patch in pixels; ratio 0: no masked crops. ``rare``: prefer source images of rare
-classes. ``enlarge``: the target's crops are enlarged by this, for streets that look smaller in the target.
+share of sure pixels. ``mix``: learn from mixed crops. ``jitter``: how much colours change in what is learned from the
+target; 0: not at all. ``mask_ratio``, ``mask_block``: share of a target crop that is hidden, and the side of a hidden
+patch in pixels; ratio 0: no masked crops. ``rare``: prefer source images of rare classes. ``enlarge``: the target's
+crops are enlarged by this, for streets that look smaller in the target.
 """
 
 

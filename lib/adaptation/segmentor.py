@@ -33,7 +33,7 @@ class SelfTraining(BaseModel):
     Args:
         segmentor: config of the network, any of mmseg's segmentors.
         seed: of mixing, colours and patches.
-        alpha, warmup, threshold, weight, mix, mask_ratio, mask_block: see :data:`lib.adaptation.SETTINGS`;
+        alpha, warmup, threshold, weight, mix, jitter, mask_ratio, mask_block: see :data:`lib.adaptation.SETTINGS`;
             ``warmup`` in iterations.
 
     Source: Hoyer et al., "DAFormer", CVPR 2022, and "MIC", CVPR 2023.
@@ -41,7 +41,7 @@ class SelfTraining(BaseModel):
 
     def __init__(
         self, segmentor: dict, *, seed: int, alpha: float, warmup: int, threshold: float, weight: float, mix: bool,
-        mask_ratio: float, mask_block: int,
+        jitter: float, mask_ratio: float, mask_block: int,
     ):  # fmt: skip
         student: BaseSegmentor = MODELS.build(segmentor)
         super().__init__(data_preprocessor=student.data_preprocessor)
@@ -49,7 +49,7 @@ class SelfTraining(BaseModel):
         # With gamma 1 the momentum in iteration t is max(1 - alpha, 1 / (t + 1)).
         self.teacher = MomentumAnnealingEMA(student, momentum=1 - alpha, gamma=1)
         self.seed, self.warmup, self.threshold, self.weight = seed, warmup, threshold, weight
-        self.mix, self.mask_ratio, self.mask_block = mix, mask_ratio, mask_block
+        self.mix, self.jitter, self.mask_ratio, self.mask_block = mix, jitter, mask_ratio, mask_block
 
     def train(self, mode: bool = True) -> SelfTraining:
         super().train(mode)
@@ -94,12 +94,12 @@ class SelfTraining(BaseModel):
         crops, labels = [], []
         if self.mix:
             mixed, mixed_label = views.mix((source, truth), (target, label), known, generator)
-            crops.append(views.jitter(mixed, mean, std, generator))
+            crops.append(views.jitter(mixed, mean, std, generator, self.jitter))
             labels.append(mixed_label)
         if self.mask_ratio:
             shape = (len(target), *target.shape[2:])
             away = views.hidden(shape, self.mask_ratio, self.mask_block, generator).to(target.device)
-            crops.append(views.jitter(target, mean, std, generator).masked_fill(away[:, None], 0))
+            crops.append(views.jitter(target, mean, std, generator, self.jitter).masked_fill(away[:, None], 0))
             labels.append(label)
         return torch.cat(crops), torch.cat(labels), share.mean()
 

@@ -71,8 +71,10 @@ def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, stre
         images: normalised RGB.
         mean, std: ``(3, 1, 1)`` of the normalisation.
         strength: largest relative change of brightness, contrast, saturation and, in turns of the colour wheel, half
-            of it of the hue.
+            of it of the hue; 0: nothing is done, nor blurred.
     """
+    if not strength:
+        return images.clone()
     count, device = len(images), images.device
     light, contrast, saturation, hue = (
         ((torch.rand(4, count, generator=generator) * 2 - 1) * strength).to(device)[..., None, None]
