@@ -2,14 +2,15 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help demo test lab bench ops clean
+.PHONY: help demo test lab bench mask2former ops clean
 
 help:
 	@echo "make demo   the whole job on the built-in sample -> outputs/demo/submission.csv"
 	@echo "make test   the tests"
 	@echo "make lab    JupyterLab on the notebooks"
 	@echo "make bench  the benchmarks"
-	@echo "make ops    compile mmcv's operators (for heads that need them; 15-25 minutes on 2 cores)"
+	@echo "make mask2former  install what the Mask2Former head needs (half a minute)"
+	@echo "make ops    compile mmcv's operators (nothing here needs them; 15-25 minutes on 2 cores)"
 	@echo "make clean  remove .venv, the sample and the demo's runs"
 
 .venv/.installed: pyproject.toml
@@ -24,6 +25,15 @@ help:
 	@$(BIN)/python -m ops_dcnv3.build || echo "Going on with the PyTorch implementation of DCNv3."
 	@touch $@
 
+# Without its dependencies: they would replace numpy and OpenCV by old ones. Those it needs are in the extra.
+.venv/.mask2former: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mask2former]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		$$(sed -n 's/.*"\(onedl-mmdetection==[^"]*\)".*/\1/p' pyproject.toml)
+	@touch $@
+
+mask2former: .venv/.mask2former
+
 demo: .venv/.kernels
 	$(BIN)/python -m lib.sample --out data/sample
 	$(BIN)/python -m lib.pipeline --data data/sample --out outputs/demo --recipe demo --resume
@@ -33,8 +43,8 @@ demo: .venv/.kernels
 	$(BIN)/python -m lib.submission score outputs/demo/submission.csv outputs/demo-plain/submission.csv \
 		--labels data/sample/withheld/test_gt --size 960 540
 
-test: .venv/.kernels
-	$(BIN)/python -m pytest
+test: .venv/.kernels .venv/.mask2former
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/.kernels
 	$(BIN)/python -m lib.sample --out data/sample

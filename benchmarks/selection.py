@@ -1,7 +1,7 @@
 """Does a criterion without labels know the better checkpoint? Over the runs that ``benchmarks/adaptation.py`` left.
 
 ``python benchmarks/selection.py --data DIR`` judges every checkpoint that those runs kept on the target's unlabelled
-frames (:func:`lib.selection.unsupervised_score`), takes it through stages 03 and 04, and compares the criteria with
+frames (:func:`lib.prediction.selection.unsupervised_score`), takes it through stages 03 and 04, and compares the criteria with
 the true mIoU on the withheld test labels: rank and linear correlation over all checkpoints, and the mIoU of what each
 criterion would choose. Writes ``benchmarks/results/selection-<set>.json``.
 """
@@ -19,8 +19,8 @@ from adaptation import RESULTS, ROOT, ROWS, link
 from lib import dataset
 from lib.fisheye import background
 from lib.inference import infer
+from lib.prediction.selection import target_frames, unsupervised_score
 from lib.runs import read_yaml, whole_file, write_yaml
-from lib.selection import target_frames, unsupervised_score
 from lib.submission import score, submit
 from lib.training import checkpoints, scalars
 

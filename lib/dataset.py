@@ -256,13 +256,19 @@ def odd_values(label: np.ndarray, classes: int = len(CLASSES)) -> str:
     return f"label value{'s' if len(odd) > 1 else ''} {listed} (allowed: 0–{classes - 1}, {IGNORE})"
 
 
-def write_png(path: str | Path, array: np.ndarray) -> None:
-    """Write ``uint8 (H, W)`` or ``uint8 (H, W, 3)`` RGB, whole or not at all; missing folders are made."""
+def write_png(path: str | Path, array: np.ndarray, compress: bool = True) -> None:
+    """Write ``uint8 (H, W)`` or ``uint8 (H, W, 3)`` RGB, whole or not at all; missing folders are made.
+
+    Without ``compress`` a photograph takes two and a half times the space, an eighth of the time to write and a
+    quarter of the time to read.
+    """
     options = []
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
         # In noise there are no repetitions to look for.
         options = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
+    if not compress:
+        options = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     with whole_file(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", array, options)[1])
 

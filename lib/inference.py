@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib import dataset, figures, network, selection, testtime
+from lib import dataset, figures
 from lib.fisheye.bend import Target
+from lib.prediction import network, selection, testtime
 from lib.runs import InputError, claim, finished, recorded, whole_file
 from lib.training import best_checkpoint
 
-_NORM_IMAGES = 32
+_SOME = 32  # images that statistics are taken from
 
 
 def infer(
@@ -33,6 +34,7 @@ def infer(
     scales: Sequence[float] | str = (1.0,),
     views: int = 0,
     norms: float = 0.0,
+    features: float = 0.0,
     background: bool = False,
     islands: float = 0.0,
     batch: int = 1,
@@ -46,10 +48,10 @@ def infer(
     Args:
         data: data set in the competition's layout; its ``test`` split is read.
         out: run folder with a finished training.
-        checkpoint: None: the run's best by validation mIoU. ``"target"``: of those that the training kept, the one
-            that does best on the target's frames without labels (see :mod:`lib.selection`). Several: their
-            probabilities are averaged. One with a ``config.py`` beside it (another run's ``train`` folder) is of the
-            network described there.
+        checkpoint: a file, a URL or the name of a public release; None: the run's best by validation mIoU.
+            ``"target"``: of those that the training kept, the one that does best on the target's frames without
+            labels (see :mod:`lib.prediction.selection`). Several: their probabilities are averaged. A file with a
+            ``config.py`` beside it (in another run's ``train`` folder) is of the network described there.
         sliding: overlapping windows of the recipe's crop size instead of the whole image; None: as the recipe
             says.
         blend: weight of a window's pixels where windows overlap: ``constant``, ``triangular`` or ``gaussian``.
@@ -59,8 +61,10 @@ def infer(
         views: average with the predictions on this many virtual pinhole views through the run's lens, where they
             reach; 0: none.
         norms: share (0-1) of the test images' statistics in the batch norms; 0: as trained.
+        features: how far (0-1) the statistics of the backbone's maps move from the test images' to the training
+            images'; 0: not at all. For networks with and without batch norms.
         background: take Background from the run's mask of the surroundings, and only from there.
-        islands: remove regions smaller than this multiple of :data:`lib.testtime.ISLANDS`; 0: none.
+        islands: remove regions smaller than this multiple of :data:`lib.prediction.testtime.ISLANDS`; 0: none.
         batch: crops that go through the network together.
         amp: mixed precision; None: as the recipe says, on a GPU.
         compile: have ``torch.compile`` translate the network, which takes a minute or more.
@@ -82,8 +86,7 @@ def infer(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if checkpoint == "target":
         checkpoint = selection.select(out, data, device)
-    several = [checkpoint or best_checkpoint(out)] if checkpoint is None or isinstance(checkpoint, str | Path) else checkpoint
-    members = [(_config(out, Path(file)), Path(file)) for file in several]
+    members = _members(out, checkpoint)
     for needed in (file for member in members for file in member):
         if not needed.is_file():
             raise InputError(f"{needed} does not exist. Run 02_train for this run folder first.")
@@ -91,27 +94,29 @@ def infer(
         scales = [selection.select_scale(out, members[0][1], data, device)]
     target = testtime.known_target(out) if views or background else None
     # All that can be refused is refused before `overwrite` deletes former masks.
-    _check(len(members), views, target, norms, islands)
+    _check(len(members), views, target, dict(norms=norms, features=features), islands)
     network.check(blend, scales, batch)
     dataset.check(data, ("test",))
     names = [f"{file.name} sha256:{_digest(file)}" for _, file in members]
     # What is off goes unmentioned, so that masks of a version without it stay what was asked for.
+    off = dict(blend="constant", views=0, norms=0, features=0, background=False, islands=0, amp=None, target=[])
+    given = dict(
+        blend=blend, views=views, norms=norms, features=features, background=background, islands=islands, amp=amp,
+        target=_target_digests(out) if target else [],
+    )  # fmt: skip
     parameters = {
         "data": str(Path(data).resolve()), "checkpoint": names[0] if len(names) == 1 else names,
         "sliding": sliding, "flip": flip, "scales": [float(s) for s in scales],
-        **({"blend": blend} if blend != "constant" else {}), **({} if amp is None else {"amp": amp}),
-        **{name: value for name, value in (("views", views), ("norms", norms), ("islands", islands)) if value},
-        **({"background": True} if background else {}),
-        **({"target": [_digest(out / "augmented" / name) for name in ("camera.yaml", "background.png")]} if target else {}),
+        **{name: value for name, value in given.items() if value != off[name]},
     }  # fmt: skip
     items = dataset.read_split(data, "test")
-    frames = [items[i].image for i in np.unique(np.linspace(0, len(items) - 1, _NORM_IMAGES).round().astype(int))]
+    frames, source = _some(items), _some(dataset.read_split(out / "augmented", "train_source")) if features else ()
 
     def predictor() -> Predictor:
         return Predictor(
             *members[0], more=members[1:], sliding=sliding, blend=blend, flip=flip, scales=scales, views=views,
-            norms=norms, frames=frames, background=background, islands=islands, target=target, batch=batch, amp=amp,
-            compile=compile, device=device,
+            norms=norms, features=features, frames=frames, source=source, background=background, islands=islands,
+            target=target, batch=batch, amp=amp, compile=compile, device=device,
         )  # fmt: skip
 
     masks = claim(out / "masks", parameters, overwrite)
@@ -139,10 +144,11 @@ class Predictor:
         checkpoint: weights that fit it.
         more: further pairs of config and checkpoint, averaged with the first.
         views, background, islands: see :func:`infer`; the first two need ``target``.
-        norms, frames: see :func:`infer`; ``frames`` are the image files that the batch norms adapt to.
+        norms, features, frames, source: see :func:`infer`; ``frames`` are image files of the target, to which the
+            network adapts, ``source`` some that it was trained on.
         target: the camera, see :class:`lib.fisheye.bend.Target`.
         compile: see :func:`infer`.
-        parameters: of :class:`lib.network.Network`.
+        parameters: of :class:`lib.prediction.network.Network`.
 
     Raises:
         InputError: a checkpoint does not fit its config, a parameter is out of range, or the lens is not known.
@@ -150,14 +156,15 @@ class Predictor:
 
     def __init__(
         self, config, checkpoint, *, more: Sequence[tuple] = (), views: int = 0, norms: float = 0.0,
-        frames: Sequence[str | Path] = (), background: bool = False, islands: float = 0.0, target: Target | None = None,
-        compile: bool = False, **parameters,
+        features: float = 0.0, frames: Sequence[str | Path] = (), source: Sequence[str | Path] = (),
+        background: bool = False, islands: float = 0.0, target: Target | None = None, compile: bool = False,
+        **parameters,
     ):  # fmt: skip
-        _check(1 + len(more), views, target, norms, islands)
+        _check(1 + len(more), views, target, dict(norms=norms, features=features), islands)
         self.views, self.background, self.islands, self.target = views, background, islands, target
         self.networks = [network.Network(*member, **parameters) for member in [(config, checkpoint), *more]]
         for one in self.networks:
-            one.make_ready(norms, frames, compile)
+            one.make_ready(norms=norms, features=features, frames=frames, source=source, compile=compile)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """``uint8 (H, W, 3)`` RGB to ``uint8 (H, W)`` class ids."""
@@ -169,10 +176,12 @@ class Predictor:
 
     def labels(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Images of one size, as :meth:`__call__` labels each."""
-        size = images[0].shape[1::-1]
-        mask = self.target.scaled(size).surroundings.mask if self.background else None
-        labels = testtime.override(self._probabilities(images), mask)
-        return [testtime.remove_islands(label, self.islands) if self.islands else label for label in labels]
+        found = []
+        for image, probabilities in zip(images, self._probabilities(images), strict=True):
+            background = testtime.surroundings(self.target, image) if self.background else None
+            label = testtime.decide(probabilities, background)
+            found.append(testtime.remove_islands(label, self.islands) if self.islands else label)
+        return found
 
     def labels_of(self, items: Sequence[dataset.Item]) -> Iterator[tuple[dataset.Item, np.ndarray, np.ndarray]]:
         """Each item with its image and label, in order; as many of one size are read together as fill a batch."""
@@ -212,20 +221,29 @@ class Predictor:
         return total / len(self.networks)
 
 
-def _config(out: Path, checkpoint: Path) -> Path:
-    beside = checkpoint.parent / "config.py"
-    return beside if beside.is_file() else out / "train" / "config.py"
+def _members(out: Path, checkpoint) -> list[tuple[Path, Path]]:
+    """Config and file of every checkpoint."""
+    from lib.internimage.releases import fetch  # here, since it takes mmseg's seconds to import
+
+    if checkpoint is None:
+        files = [best_checkpoint(out)]
+    else:
+        files = [fetch(one) for one in ([checkpoint] if isinstance(checkpoint, str | Path) else checkpoint)]
+    beside = [file.parent / "config.py" for file in files]
+    configs = [own if own.is_file() else out / "train" / "config.py" for own in beside]
+    return list(zip(configs, files, strict=True))
 
 
-def _check(members: int, views: int, target: Target | None, norms: float, islands: float) -> None:
+def _check(members: int, views: int, target: Target | None, shares: dict, islands: float) -> None:
     if not members:
         raise InputError("checkpoint: an empty list (expected: one file or more)")
     if views < 0 or views != int(views):
         raise InputError(f"views: {views!r} (expected: a whole number, 0 for none)")
     if views and (target is None or target.lens is None):
         raise InputError("views: the target's lens is not known. Run 01_augment with a fitted or given lens first.")
-    if not 0 <= norms <= 1:
-        raise InputError(f"norms: {norms!r} (expected: 0 to 1; 0 leaves the batch norms as trained)")
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise InputError(f"{name}: {share!r} (expected: 0 to 1; 0 leaves the network as trained)")
     if islands < 0:
         raise InputError(f"islands: {islands!r} (expected: 0 for none, or a factor above)")
 
@@ -233,6 +251,16 @@ def _check(members: int, views: int, target: Target | None, norms: float, island
 def _write_picture(path: Path, image: np.ndarray, label: np.ndarray) -> None:
     with whole_file(path) as temporary:
         cv2.imwrite(str(temporary), cv2.cvtColor(figures.overlay(image, label), cv2.COLOR_RGB2BGR))
+
+
+def _some(items: Sequence[dataset.Item]) -> list[Path]:
+    """Images of a split, evenly spread; the same ones whichever are done."""
+    return [items[i].image for i in np.unique(np.linspace(0, len(items) - 1, _SOME).round().astype(int))]
+
+
+def _target_digests(out: Path) -> list[str]:
+    folder = out / "augmented"
+    return [_digest(path) for path in (folder / "camera.yaml", *sorted(folder.glob("background*.png")))]
 
 
 def _digest(path: Path) -> str:

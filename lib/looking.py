@@ -40,6 +40,23 @@ def mean_frame(paths: Sequence[str | Path]) -> np.ndarray:
     return (sum(dataset.read_image(path).astype(np.float32) for path in frames) / len(frames)).round().astype(np.uint8)
 
 
+def surroundings(target: bend.Target, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
+    """Of each of the target's surroundings the plate, and the mask over the mean of the frames that show it.
+
+    Args:
+        target: the target camera.
+        paths: its frames; at most 32 are read.
+    """
+    shown = [(path, target.fitting(dataset.read_image(path))) for path in some(paths)]
+    rows = []
+    for kind in target.all_surroundings:
+        frames, static = [path for path, own in shown if own is kind], kind.mask[..., None]
+        mean = mean_frame(frames) if frames else kind.plate
+        marked = np.where(static, 0.4 * mean + 0.6 * np.array([255, 0, 120]), mean).astype(np.uint8)
+        rows.append([np.where(static, kind.plate, 0).astype(np.uint8), marked])
+    return rows
+
+
 def class_layout(labels: Iterable[np.ndarray]) -> np.ndarray:
     """How often each class occurs where: ``float32 (13, 36, 64)``, shares of the labelled images.
 
@@ -90,7 +107,7 @@ def sliders(folder: str | Path, items: Sequence[dataset.Item], width: int = 960)
     chosen = widgets.IntSlider(0, 0, len(items) - 1, description="image")
     still = bend.Draw.middle()
     controls = {}
-    for name in _SLIDERS:
+    for name in (*_SLIDERS, *(("plate",) if target.others else ())):
         low, high = bend.RANGES[name]
         controls[name] = widgets.FloatSlider(
             getattr(still, name), min=low, max=high, step=(high - low) / _STEPS, description=name, readout_format=".3f"

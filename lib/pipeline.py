@@ -63,7 +63,7 @@ def run(
         there = ", ".join(sorted(set().union(*known.values()) - {"data", "out", "overwrite"}))
         raise InputError(f"parameter {sorted(unknown)[0]!r} is in none of the notebooks (there are: {there})")
     if "recipe" in wanted and "train" in chosen:  # not only after an hour of 01_augment
-        recipes.find(wanted["recipe"])
+        recipes.check(wanted["recipe"])
     for number, stage in enumerate(chosen, 1):
         given = {k: v for k, v in wanted.items() if k in known[stage]}
         target = out / "notebooks" / f"{STAGES[stage]}.ipynb"

@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from lib.classes import CLASSES_WITH_BACKGROUND
 from lib.runs import InputError, claim, finished, read_yaml, recorded
 
 _FAULT = "@fault "
+_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
 _TAIL = 15
 
 
@@ -33,10 +35,10 @@ def train(
     processes: int | None = None,
     max_iters: int | None = None,
     batch_size: int | None = None,
-    load_from: str | Path | None = None,
+    load_from: str | Path | dict | None = None,
     self_training: bool = False,
     seed: int = 0,
-    amp: bool = True,
+    amp: bool | str = True,
     options: dict | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -48,20 +50,24 @@ def train(
         processes: training processes; None: one per GPU, or one where there is none.
         max_iters: length of the training instead of the recipe's.
         batch_size: crops per process instead of the recipe's.
-        load_from: checkpoint to start from: of the whole network, or of its backbone.
+        load_from: checkpoint to start from, of the whole network or of its backbone: a file, a URL or the name of a
+            public release, or a mapping of ``checkpoint`` (one of these) and options of
+            :func:`lib.internimage.checkpoints.load_weights` (``classes``, ``ema``, ``partial``).
         self_training: learn from the target's unlabelled frames as well (see :mod:`lib.adaptation`); its settings
             are the recipe's, and ``options`` such as ``{"self_training.threshold": 0.95}``.
         seed: of initialisation, sampling and augmentation.
-        amp: mixed precision; without a GPU it has no effect.
-        options: overrides of the recipe's entries by dotted name.
+        amp: mixed precision: ``"bf16"``, ``"fp16"``, True (bf16 where the GPU has it, else fp16) or False; without a
+            GPU it has no effect.
+        options: overrides of the recipe's entries by dotted name; :mod:`lib.recipes.fitting` has those that save
+            memory.
         overwrite: replace a training made with other parameters, and start from its beginning.
 
     Returns:
         The best checkpoint by validation mIoU.
 
     Raises:
-        InputError: nothing to train on, unknown recipe, a checkpoint that does not fit, or a folder of other
-            parameters.
+        InputError: nothing to train on, unknown recipe, a checkpoint that does not fit, a value out of range, or a
+            folder of other parameters.
         RuntimeError: the training process failed; carries its last lines.
     """
     out = Path(out)
@@ -69,35 +75,57 @@ def train(
     if finished(out, "augment") is None:
         raise InputError(f"{augmented} is missing or unfinished. Run 01_augment for this run folder first.")
     cfg = recipes.resolve(recipe, augmented, max_iters=max_iters, batch_size=batch_size, seed=seed, options=options)
+    load_from = str(load_from) if isinstance(load_from, Path) else load_from or None
     if self_training:
         adaptation.add(cfg, augmented, seed)
     parameters = {
         "recipe": str(recipe), "max_iters": cfg.max_iters, "batch_size": cfg.batch_size,
-        "load_from": str(load_from) if load_from else None, "self_training": self_training, "seed": seed, "amp": amp,
-        "options": options or {},
+        "load_from": load_from, "self_training": self_training, "seed": seed, "amp": amp, "options": options or {},
         "augmented": read_yaml(augmented / "parameters.yaml"),
     }  # fmt: skip
     # All that can be refused is refused before `overwrite` deletes a former training.
-    if load_from:
-        from lib.internimage import checkpoints  # here, since it takes mmseg's seconds to import
-
-        checkpoints.read_tensors(load_from)
+    if amp not in (*_PRECISIONS, True, False):
+        raise InputError(f"amp: {amp!r} (expected True, False, {' or '.join(map(repr, _PRECISIONS))})")
+    processes = processes or max(1, _gpus())
+    if cfg.get("shard") and (processes < 2 or amp == "fp16"):
+        raise InputError(f"shard: with processes={processes} and amp={amp!r} (expected several processes, and no fp16)")
+    if cfg.get("shard") and self_training:
+        raise InputError("shard: with self_training (expected one of the two; the teacher needs its whole student)")
+    cfg.amp, cfg.start_weights = amp, _start_weights(cfg, load_from) if load_from else None
     dataset.check(augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
     folder = claim(out / "train", parameters, overwrite)
     done = finished(out, "train")
     if done and done["parameters"] == parameters and (best := best_checkpoint(out)):
         return best
     cfg.work_dir = str(folder.resolve())
-    cfg.amp, cfg.start_weights = amp, str(load_from) if load_from else None
     cfg.dump(folder / "config.py")
     with recorded(out, "train", parameters) as results:
-        results["processes"] = processes or max(1, _gpus())
-        _run(folder, results["processes"], cfg.max_iters)
+        results["processes"] = processes
+        _run(folder, processes, cfg.max_iters)
         best = best_checkpoint(out)
         results["checkpoint"] = best.name
         results["val_mIoU"] = max(scalars(out).get("mIoU", ((), (float("nan"),)))[1])
         _draw_curves(out, folder / "curves.png")
     return best
+
+
+def _start_weights(cfg, load_from: str | dict) -> dict:
+    """Arguments of ``load_weights``, of which it is known that they fit the recipe's network; downloads the file."""
+    import torch
+    from mmengine.registry import init_default_scope
+    from mmengine.utils import import_modules_from_strings
+    from mmseg.registry import MODELS
+
+    from lib.internimage import checkpoints, releases
+
+    source, options = checkpoints.start(load_from)
+    source = str(releases.fetch(source).resolve())
+    import_modules_from_strings(**cfg.custom_imports)
+    init_default_scope(cfg.default_scope)
+    with torch.device("meta"):
+        network = MODELS.build(deepcopy(recipes.network(cfg)))
+    print(checkpoints.check(network, source, allow_backbone=True, **options))
+    return dict(source=source, **options)
 
 
 def best_checkpoint(out: str | Path) -> Path | None:
@@ -218,8 +246,7 @@ def _work(config: str) -> None:
         cfg.launcher = "pytorch"
     if torch.cuda.is_available():
         if cfg.amp:
-            dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-            cfg.optim_wrapper.update(type="AmpOptimWrapper", dtype=dtype)
+            cfg.optim_wrapper.update(_mixed_precision(cfg.amp, torch.cuda.is_bf16_supported(), cfg.get("shard")))
     else:
         _replace(cfg._cfg_dict, "SyncBN", "BN")
         if distributed:  # mmengine's own start would ask for a GPU
@@ -228,13 +255,29 @@ def _work(config: str) -> None:
     # By the files themselves: mmengine's own note of the last one comes later, and names a folder that may have moved.
     last = max(Path(config).parent.glob("iter_*.pth"), key=_step, default=None)
     cfg.resume, cfg.load_from = last is not None, last and str(last)
+    if cfg.get("shard"):
+        from lib.recipes.sharding import ShardedRunner as Runner  # noqa: F811
     runner = Runner.from_cfg(cfg)
-    if cfg.start_weights and last is None:
-        network = getattr(runner.model, "module", runner.model)
+    network = getattr(runner.model, "module", runner.model)
+    if cfg.get("shard") or (cfg.start_weights and last is None):
         network.init_weights()  # now, since the runner would do it after the weights are loaded
+    if cfg.start_weights and last is None:
         network = getattr(network, "student", network)  # of self-training
-        load_weights(network, cfg.start_weights, allow_backbone=True)
+        print(load_weights(network, allow_backbone=True, **cfg.start_weights), flush=True)
+    if cfg.get("shard"):
+        runner.shard()
     runner.train()
+    if distributed:  # its threads must not outlive the interpreter
+        torch.distributed.destroy_process_group()
+
+
+def _mixed_precision(amp: bool | str, bf16: bool, shard: bool | None = None) -> dict:
+    """Entries of an optimiser wrapper; ``bf16``: the GPU has it; ``shard``: weights are spread."""
+    dtype = _PRECISIONS.get(amp) or _PRECISIONS["bf16" if bf16 else "fp16"]
+    if shard and dtype == "float16":
+        raise InputError("shard: this GPU has no bf16, and spread weights do not train in fp16; pass amp=False.")
+    # bf16 reaches as far as fp32, so that its gradients need no scaling.
+    return dict(type="AmpOptimWrapper", dtype=dtype, loss_scale=dict(enabled=dtype == "float16"))
 
 
 def _replace(values, old: str, new: str) -> None:

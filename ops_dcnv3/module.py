@@ -99,8 +99,7 @@ class DCNv3(nn.Module):
         projected = self.input_proj(input)
         steer = self.dw_conv(input.permute(0, 3, 1, 2))
         offset = self.offset(steer)
-        mask = self.mask(steer).unflatten(-1, (self.group, -1)).softmax(-1).flatten(-2)
-        out = dcnv3(projected, offset, mask, **self.sampling)
+        out = dcnv3(projected, offset, self.weights(steer), **self.sampling)
         if self.center_feature_scale:
             scale = F.linear(
                 steer, self.center_feature_scale_proj_weight, self.center_feature_scale_proj_bias
@@ -113,3 +112,7 @@ class DCNv3(nn.Module):
             )
             out = blended.flatten(-2)
         return self.output_proj(out)
+
+    def weights(self, steer: Tensor) -> Tensor:
+        """The operator's mask from the depth-wise branch: each group's weights over its points, which sum to 1."""
+        return self.mask(steer).unflatten(-1, (self.group, -1)).softmax(-1).flatten(-2)

@@ -120,7 +120,7 @@ def test_edges_are_looked_for_in_view_only():
 
 def test_the_image_circle_is_found_beside_the_hood():
     surroundings = Surroundings(circle=0.7, centre=(0.03, -0.02))
-    found = circle.find(surroundings.mask((960, 540)), SIZE)
+    found = circle.find(surroundings.hidden((960, 540)), SIZE)
     truth = (239.5 + 0.03 * 270, 134.5 - 0.02 * 270, 0.7 * 270)
     assert np.allclose((found.x, found.y, found.radius), truth, atol=2)
     assert circle.find(Surroundings(circle=2).mask(SIZE), SIZE) is None, "a hood is no circle"

@@ -407,3 +407,11 @@ def test_real_set_is_sound():
     report = dataset.check(REAL)
     assert report.sizes["train_source"] == {(480, 360): 367}
     assert report.sizes["test"] == {(480, 270): 117}
+
+
+def test_an_uncompressed_png_is_larger_and_reads_the_same(tmp_path):
+    for name, compress in (("small", True), ("large", False)):
+        dataset.write_png(tmp_path / f"{name}.png", photo(), compress)
+        assert (dataset.read_image(tmp_path / f"{name}.png") == photo()).all()
+    small, large = ((tmp_path / f"{name}.png").stat().st_size for name in ("small", "large"))
+    assert large > small and large > photo().nbytes

@@ -1,3 +1,7 @@
+import gzip
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -6,6 +10,7 @@ from torch import nn
 from lib.internimage import InternImage, LayerDecayOptimWrapperConstructor
 from lib.internimage.layer_decay import layer_of
 
+GOLDEN = Path(__file__).parent / "golden"
 DEPTHS = [1, 2, 3, 2]
 OPTIONS = dict(num_layers=8, layer_decay_rate=0.5, depths=DEPTHS)
 
@@ -120,3 +125,33 @@ def test_training_moves_late_layers_more():
     wrapper.step()
     assert torch.allclose(before[1] - last, torch.tensor(1.0))
     assert torch.allclose(before[0] - first, torch.tensor(0.5**9), atol=1e-6)
+
+
+class Named(nn.Module):
+    """Parameters of these names and numbers of dimensions, and nothing else."""
+
+    def __init__(self, dimensions):
+        super().__init__()
+        for name, count in dimensions.items():
+            *path, last = name.split(".")
+            module = self
+            for part in path:
+                if part not in module._modules:
+                    module.add_module(part, nn.Module())
+                module = module.get_submodule(part)
+            module.register_parameter(last, nn.Parameter(torch.zeros((1,) * count)))
+
+
+@pytest.mark.parametrize("variant", ["t", "h"])
+def test_groups_of_whole_networks_are_the_public_ones(variant):
+    """InternImage-T with UperNet and InternImage-H with Mask2Former, against what the public constructor made of them."""
+    stored = json.loads(gzip.decompress((GOLDEN / "layer_decay_groups.json.gz").read_bytes()))[variant]
+    config = dict(optimizer=dict(type="AdamW", lr=1.0, weight_decay=0.05))
+    found = LayerDecayOptimWrapperConstructor(config, stored["options"])(Named(stored["ndim"])).optimizer.param_groups
+    assert {group["group_name"]: set(group["param_names"]) for group in found} == {
+        name: set(group["names"]) for name, group in stored["groups"].items()
+    }
+    for group in found:
+        expected = stored["groups"][group["group_name"]]
+        assert group["lr_scale"] == group["lr"] == pytest.approx(expected["lr_scale"], rel=1e-12)
+        assert group["weight_decay"] == expected["weight_decay"]

@@ -1,5 +1,6 @@
 """The command line over the real notebooks."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import dataset, pipeline
+from lib import dataset, pipeline, training
 from lib.classes import CLASSES
 from lib.runs import InputError, read_yaml
 
@@ -55,6 +56,22 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(sample, run, tm
     assert pipeline.main([*given, "--to", "infer"]) == 0
     assert capsys.readouterr().out.count("skipped") == 2
     assert len(list((out / "masks").glob("*.png"))) == len(dataset.read_split(sample, "test"))
+
+
+@pytest.mark.parametrize("recipe", ["demo_segformer", "demo_mask2former"])
+def test_other_heads_learn_and_lead_to_a_submission(sample, run, tmp_path, recipe):
+    """By the recipe's name alone; only its sizes are shrunk, for the test's speed."""
+    if recipe == "demo_mask2former" and not importlib.util.find_spec("mmdet"):
+        pytest.skip("mmdetection is not installed (make mask2former)")
+    out = tmp_path / "run"
+    later = ("train", "masks", "visualization", "notebooks", "submission.csv")
+    shutil.copytree(run, out, ignore=shutil.ignore_patterns(*later))
+    small = ["-p", "max_iters", "20", "-p", "options", json.dumps(SMALL), "-p", "submission_size", "[96, 54]"]
+    given = ["--data", str(sample), "--out", str(out), "--from", "train", "-p", "recipe", recipe, *small]
+    assert pipeline.main(given) == 0
+    losses = training.scalars(out)["loss"][1]
+    assert losses[-1] < 0.95 * losses[0]
+    assert pd.read_csv(out / "submission.csv", dtype=str)["id"].tolist() == dataset.read_sample(sample)
 
 
 def refusal(*arguments: str) -> str:

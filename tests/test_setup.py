@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,19 +13,21 @@ ROOT = Path(__file__).parents[1]
 
 # Upper floors import lower ones only.
 FLOORS = [
-    {"lib.classes", "lib.runs", "lib.figures"},
+    {"lib.classes", "lib.runs", "lib.figures", "lib.mmcv_ops"},
     {"lib.dataset"},
     {"lib.fisheye.radial", "lib.fisheye.cameras"},
-    {"lib.fisheye.warp", "lib.fisheye.photometric"},
+    {"lib.fisheye.grid", "lib.fisheye.photometric"},
+    {"lib.fisheye.warp"},
     {"lib.fisheye.background", "lib.fisheye.circle", "lib.fisheye.edges",
      "lib.fisheye.plumbline"},
-    {"lib.fisheye.calibration"},
+    {"lib.fisheye.calibration", "lib.fisheye.surroundings"},
     {"lib.sample"},
     {"lib.fisheye.bend"},
-    {"lib.fisheye.augment", "lib.internimage", "lib.recipes", "lib.testtime", "lib.windows", "lib.fusion"},
+    {"lib.fisheye.augment", "lib.internimage", "lib.recipes",
+     "lib.prediction.testtime", "lib.prediction.windows", "lib.prediction.fusion"},
     {"lib.adaptation"},
-    {"lib.training", "lib.network"},
-    {"lib.selection", "lib.submission"},
+    {"lib.training", "lib.costs", "lib.prediction.network"},
+    {"lib.prediction.selection", "lib.submission", "lib.zoo"},
     {"lib.inference"},
     {"lib.looking"},
     {"lib.pipeline"},
@@ -33,11 +36,20 @@ FLOORS = [
 
 def test_conda_and_pip_install_the_same_pins():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
     assert all(pin.count("==") == 1 for pin in wanted)
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
     assert sorted(pip) == sorted([*wanted, "--editable ."])
+
+
+def test_mmdetection_comes_without_its_dependencies_everywhere():
+    (pin,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["mmdetection"]
+    assert pin.count("==") == 1
+    assert f"pip install --no-deps {pin}\n" in (ROOT / "environment.yml").read_text()
+    recipe = re.search(r"\.venv/\.mask2former:.*?touch", (ROOT / "Makefile").read_text(), re.DOTALL)[0]
+    pattern = re.search(r"--no-deps.*sed -n 's/(.*?)/", recipe, re.DOTALL)[1].replace("\\", "")
+    assert re.findall(pattern, (ROOT / "pyproject.toml").read_text()) == [pin]
 
 
 def _floor(module: str) -> int | None:
@@ -54,7 +66,7 @@ def test_no_module_imports_upwards():
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         own = _floor(module)
         if own is None:
-            assert module in ("lib", "lib.fisheye"), f"{module} stands on no floor"
+            assert module in ("lib", "lib.fisheye", "lib.prediction"), f"{module} stands on no floor"
             continue
         for imported in _imports(path):
             floor = _floor(imported)

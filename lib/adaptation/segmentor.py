@@ -13,7 +13,6 @@ from mmengine.model import BaseModel, MomentumAnnealingEMA, is_model_wrapper
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.structures import PixelData
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import HOOKS, MODELS
 from mmseg.structures import SegDataSample
@@ -22,6 +21,7 @@ from torch.nn import ModuleList
 
 from lib.adaptation import views
 from lib.classes import IGNORE
+from lib.recipes import heads
 
 _STUDENT, _TEACHER = "student.", "teacher.module."
 
@@ -109,10 +109,9 @@ def probabilities(network: BaseSegmentor, images: Tensor) -> Tensor:
     size = tuple(images.shape[2:])
     found = network.encode_decode(images, [dict(img_shape=size, pad_shape=size)] * len(images)).float()
     head = network.decode_head[-1] if isinstance(network.decode_head, ModuleList) else network.decode_head
-    if isinstance(head, BaseDecodeHead):
-        return found.softmax(1)
-    # Heads that classify masks answer with sums of probabilities, which need not add up to 1.
-    return found / found.sum(1, keepdim=True).clamp(min=1)
+    if heads.gives_scores(head):  # they need not add up to 1
+        return found / found.sum(1, keepdim=True).clamp(min=1)
+    return found.softmax(1)
 
 
 def _labels(samples: list) -> Tensor:

@@ -20,7 +20,7 @@ import yaml
 
 from lib import dataset
 from lib.classes import CLASSES
-from lib.fisheye import background, bend, calibration, cameras, photometric
+from lib.fisheye import bend, calibration, cameras, photometric, surroundings
 from lib.runs import InputError, claim, finished, read_yaml, recorded, whole_file
 
 SPLITS = ("train_source", "val_source")
@@ -142,22 +142,31 @@ def get_to_know(
         photometric_: one of :data:`lib.fisheye.bend.PHOTOMETRIC`.
         results: takes how sure the lens is.
     """
-    surroundings = background.mine(frames)
-    view = ~surroundings.mask
+    groups = surroundings.mine(frames)
+    found = [one.background for one in groups]
+    if len(groups) > 1:
+        results["surroundings"] = [round(one.share, 3) for one in groups]
+        print(f"surroundings: {len(groups)} kinds, in {', '.join(f'{one.share:.0%}' for one in groups)} of the frames")
     looked = [dataset.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
-    statistics = np.stack([photometric.statistics(frame, view if view.any() else None) for frame in looked])
-    thumbs = np.stack([photometric.thumb(frame, view) for frame in looked])
+    shown = np.array([surroundings.fitting(found, frame) for frame in looked])
+    views = [~found[i].mask for i in shown]
+    statistics = np.stack([photometric.statistics(frame, view if view.any() else None)
+                           for frame, view in zip(looked, views, strict=True)])  # fmt: skip
+    thumbs = np.stack([photometric.thumb(frame, view) for frame, view in zip(looked, views, strict=True)])
     source, camera = known or (None, None)
     notes = {"lens": lens if known else "guessed for each image"}
     if not known and lens == "fitted":
-        fitted = calibration.fit(frames, surroundings)
+        # Other surroundings may mean another lens.
+        fitted = calibration.fit(groups[0].paths, groups[0].background)
         results["lens_confidence"] = round(fitted.confidence, 3)
         notes["report"] = fitted.report
         print(f"lens: {fitted.report}")
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
             camera, notes["lens"] = fitted.camera, "fitted"
-    target = bend.Target(surroundings, camera, source, statistics, thumbs, photometric_, motion, tuple(source_field))
+    shares = tuple(one.share for one in groups)
+    target = bend.Target(found[0], camera, source, statistics, thumbs, photometric_, tuple(found[1:]), shares, shown,
+                         motion, tuple(source_field))  # fmt: skip
     target.write(folder, **notes)
     return target
 
@@ -216,7 +225,8 @@ class _Job:
         if self.label.exists() and self.image.exists():  # both are written whole
             return
         image, label = change(dataset.read_image(self.item.image), dataset.read_label(self.item.label), self.draw)
-        dataset.write_png(self.image, image)
+        # Compressing takes as long as all the rest, and training would undo it at every step.
+        dataset.write_png(self.image, image, compress=False)
         dataset.write_png(self.label, label)
 
 

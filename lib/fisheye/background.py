@@ -60,7 +60,9 @@ class Background:
         """The same surroundings in images of (width, height)."""
         mask = cv2.resize(self.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
         plate, deviation = (cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (self.plate, self.deviation))
-        return replace(self, mask=mask, plate=plate, deviation=deviation)
+        # Shrinking averages the noise of neighbours.
+        noise = self.noise * min(1.0, (size[0] * size[1] / self.mask.size) ** 0.5)
+        return replace(self, mask=mask, plate=plate, deviation=deviation, noise=noise)
 
     def paste(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator | None = None,
@@ -74,26 +76,28 @@ class Background:
         """
         x, y, width, height = region or (0, 0, *self.mask.shape[::-1])
         view = slice(y, y + height), slice(x, x + width)
-        colour, solid, rows, columns, opacity = self._layer
-        colour, solid = colour[view], solid[view]
+        layer = self._layer
+        colour, solid, covered = layer.colour[view], layer.solid[view], layer.covered[view]
+        columns, rows = layer.edge
         here = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
-        rows, columns, opacity = rows[here] - y, columns[here] - x, opacity[here]
+        columns, rows, opacity = columns[here] - x, rows[here] - y, layer.opacity[here]
+        image, label = image.copy(), cv2.copyTo(np.full_like(label, BACKGROUND), covered, label.copy())
+        below = image[rows, columns]
+        left, top, across, down = cv2.boundingRect(layer.touched[view])
+        if not across:
+            return image, label
+        box = slice(top, top + down), slice(left, left + across)
+        colour = colour[box]
         if rng is not None:
             colour = cv2.convertScaleAbs(colour, alpha=float(rng.choice(self.gains)))
             colour = photometric.add_noise(colour, self.noise, float(rng.random()))
-        edge = image[rows, columns] + opacity * (colour[rows, columns].astype(np.float32) - image[rows, columns])
-        image = cv2.copyTo(colour, solid, image.copy())
-        image[rows, columns] = (edge + np.float32(0.5)).astype(np.uint8)
-        return image, np.where(self.mask[view], np.uint8(BACKGROUND), label)
+        cv2.copyTo(colour, solid[box], image[box])
+        mixed = below + opacity * (colour[rows - top, columns - left].astype(np.float32) - below)
+        image[rows, columns] = (mixed + np.float32(0.5)).astype(np.uint8)
+        return image, label
 
     @cached_property
-    def _layer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What a paste lays over an image.
-
-        Returns:
-            colour ``uint8 (H, W, 3)``; where it covers all, ``uint8 (H, W)``; and of the soft edge between rows,
-            columns and opacity ``float32 (N, 1)``.
-        """
+    def _layer(self) -> _Layer:
         solid = self.mask.astype(np.float32)
         opacity = cv2.GaussianBlur(solid, (5, 5), 0.8, borderType=cv2.BORDER_REPLICATE)
         # Just outside the mask the plate is street: the colour there comes from inside.
@@ -101,7 +105,23 @@ class Background:
         inner = (inner / np.maximum(opacity, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
         rows, columns = np.nonzero((opacity > 1e-3) & (opacity < 0.999))
         colour = np.where(self.mask[..., None], self.plate, inner)
-        return colour, (opacity >= 0.999).astype(np.uint8), rows, columns, opacity[rows, columns, None]
+        solid = (opacity >= 0.999).astype(np.uint8)
+        touched = (opacity > 1e-3).astype(np.uint8)
+        return _Layer(colour, solid, touched, self.mask.astype(np.uint8), (columns, rows), opacity[rows, columns, None])
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a paste lays over an image: ``colour (H, W, 3)`` where ``solid (H, W)``, and mixed in by ``opacity (N, 1)``
+    at ``edge`` (columns, rows), both together ``touched (H, W)``; and where the label changes, ``covered (H, W)``.
+    """
+
+    colour: np.ndarray
+    solid: np.ndarray
+    touched: np.ndarray
+    covered: np.ndarray
+    edge: tuple[np.ndarray, np.ndarray]
+    opacity: np.ndarray
 
 
 def mine(paths: Sequence[str | Path]) -> Background:

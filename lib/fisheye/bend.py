@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from lib import dataset
-from lib.fisheye import cameras, photometric, warp
+from lib.fisheye import cameras, photometric, surroundings, warp
 from lib.fisheye.background import Background
 from lib.runs import InputError, read_yaml, whole_file, write_yaml
 
@@ -38,6 +38,7 @@ RANGES = {
     "jpeg": (30.0, 130.0),
     "vignette": (0.0, 0.15),
     "grain": (0.0, 1.0),
+    "plate": (0.0, 1.0),
 }
 """What a :class:`Draw` is drawn from, evenly."""
 
@@ -72,6 +73,7 @@ class Draw:
         jpeg: quality; above 100, no compression.
         vignette: darkening of the corners (0-1).
         grain: which noise (0-1).
+        plate: which of the target's surroundings, where there are several (0-1).
     """
 
     field: float
@@ -89,6 +91,7 @@ class Draw:
     jpeg: float
     vignette: float
     grain: float
+    plate: float
 
     @classmethod
     def by(cls, rng: np.random.Generator) -> Draw:
@@ -107,13 +110,16 @@ class Target:
     """The target camera as far as it is known.
 
     Attributes:
-        surroundings: what it sees of itself.
+        surroundings: what it sees of itself; where that changed between its frames, what it saw most often.
         lens: its fitted or given camera; None: every image draws its own from a guessed family.
         source: the given source camera; None: it is guessed to fill the target's view. With it, nothing about the
             two lenses is left to chance.
         statistics: ``float32 (N, 2, 3)``, colours of target frames.
         thumbs: ``uint8 (N, 72, 128, 3)``, small copies of them.
         photometric: one of :data:`PHOTOMETRIC`.
+        others: what else it saw of itself.
+        shares: how often it saw each of them, the first one first; they sum to 1.
+        shown: ``int (N,)``, which of them the target frame of each look shows; None: all show the first.
         motion: whether the camera turns and shifts from image to image.
         source_field: least and largest half field that a source image is taken to have where its camera is not
             given, as a share of what the target sees to its sides.
@@ -125,6 +131,9 @@ class Target:
     statistics: np.ndarray
     thumbs: np.ndarray
     photometric: str = "statistics"
+    others: tuple[Background, ...] = ()
+    shares: tuple[float, ...] = (1.0,)
+    shown: np.ndarray | None = None
     motion: bool = True
     source_field: tuple[float, float] = FILLED
 
@@ -139,7 +148,19 @@ class Target:
 
     def scaled(self, size: tuple[int, int]) -> Target:
         """The same camera with images of (width, height)."""
-        return replace(self, surroundings=self.surroundings.scaled(size)) if size != self.size else self
+        if size == self.size:
+            return self
+        first, *others = (one.scaled(size) for one in self.all_surroundings)
+        return replace(self, surroundings=first, others=tuple(others))
+
+    @property
+    def all_surroundings(self) -> tuple[Background, ...]:
+        """All that it saw of itself, the most frequent first."""
+        return self.surroundings, *self.others
+
+    def fitting(self, frame: np.ndarray) -> Background:
+        """Which of its surroundings a frame ``uint8 (H, W, 3)`` of any size shows."""
+        return self.all_surroundings[surroundings.fitting(self.all_surroundings, frame)]
 
     def cameras(self, draw: Draw, source_size: tuple[int, int]) -> tuple[cameras.Camera, cameras.Camera]:
         """Source and target camera of one draw, for a source image of (width, height)."""
@@ -187,41 +208,60 @@ class Target:
         turn = warp.rotation(draw.yaw, draw.pitch, draw.roll)
         table = warp.between(target, source, turn, region, (draw.right, draw.down, draw.forward))
         bent, label = table.image(image), table.label(label)
+        which = min(int(np.searchsorted(np.cumsum(self.shares), draw.plate, side="right")), len(self.others))
+        plate = self.all_surroundings[which]
         if self.photometric == "none":
-            return self.surroundings.paste(bent, label, None, region)
-        bent = self._recolour(bent, image, table, draw)
+            return plate.paste(bent, label, None, region)
+        bent = self._recolour(bent, image, table, self._look(draw.frame, which))
         bent = photometric.darken(bent, draw.vignette, region or (0, 0, *self.size), self.size)
         bent = photometric.blur(bent, draw.blur)
-        bent = photometric.add_noise(bent, draw.noise * self.surroundings.noise, draw.grain)
+        bent = photometric.add_noise(bent, draw.noise * plate.noise, draw.grain)
         rng = np.random.default_rng(int(draw.grain * 2**32))
-        bent, label = self.surroundings.paste(bent, label, rng, region)
+        bent, label = plate.paste(bent, label, rng, region)
         return photometric.compress(bent, int(draw.jpeg)) if draw.jpeg <= 100 else bent, label
 
-    def _recolour(self, bent: np.ndarray, image: np.ndarray, table: warp.Warp, draw: Draw) -> np.ndarray:
+    def _look(self, place: float, which: int) -> int:
+        """The target frame at ``place`` (0-1) among those that show the surroundings of this number."""
+        frames = np.arange(len(self.thumbs))
+        if self.shown is not None and (self.shown == which).any():
+            frames = np.flatnonzero(self.shown == which)
+        return int(frames[min(int(place * len(frames)), len(frames) - 1)])
+
+    def _recolour(self, bent: np.ndarray, image: np.ndarray, table: warp.Warp, frame: int) -> np.ndarray:
         small = photometric.thumb(image)
-        frame = min(int(draw.frame * len(self.thumbs)), len(self.thumbs) - 1)
         if self.photometric == "statistics":
             # From whole images, so that a crop of sky alone is not taken for a grey street.
             return photometric.transfer(bent, photometric.statistics(small), self.statistics[frame])
         change = photometric.fourier_change(small, self.thumbs[frame])
-        across, down = (np.float32(n / whole) for n, whole in zip(photometric.THUMB, image.shape[1::-1], strict=True))
-        x, y = (table.x + 0.5) * across - 0.5, (table.y + 0.5) * down - 0.5
-        change = cv2.remap(change, np.nan_to_num(x), np.nan_to_num(y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # It changes so slowly that a place in every fourth row and column is enough.
+        (across, down), (height, width) = np.array(photometric.THUMB) / image.shape[1::-1], bent.shape[:2]
+        x, y = (np.float32(n) * (plane[1::4, 1::4] + 0.5) - 0.5 for n, plane in ((across, table.x), (down, table.y)))
+        few = cv2.remap(change, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        change = cv2.resize(few, (4 * few.shape[1], 4 * few.shape[0]), interpolation=cv2.INTER_LINEAR)
+        change = cv2.copyMakeBorder(change, 0, 4, 0, 4, cv2.BORDER_REPLICATE)[:height, :width]
         return cv2.add(bent, change, dtype=cv2.CV_8U)
 
     def write(self, folder: str | Path, **notes) -> None:
-        """Keep it in ``folder``: background.png, plate.png, looks.npz and camera.yaml, which takes ``notes`` too."""
-        folder, own = Path(folder), self.surroundings
-        dataset.write_png(folder / "background.png", own.mask.astype(np.uint8) * 255)
-        dataset.write_png(folder / "plate.png", own.plate)
+        """Keep it in ``folder``: background.png, plate.png, looks.npz and camera.yaml, which takes ``notes`` too.
+
+        Further surroundings are background_1.png, plate_1.png and so on.
+        """
+        folder, looks, several = Path(folder), {"statistics": self.statistics, "thumbs": self.thumbs}, []
+        for number, own in enumerate(self.all_surroundings):
+            end = _end(number)
+            dataset.write_png(folder / f"background{end}.png", own.mask.astype(np.uint8) * 255)
+            dataset.write_png(folder / f"plate{end}.png", own.plate)
+            looks[f"deviation{end}"] = own.deviation.astype(np.float16)
+            several.append({"share": self.shares[number], "noise": own.noise, "gains": list(own.gains)})
+        if self.shown is not None:
+            looks["shown"] = self.shown
         with whole_file(folder / "looks.npz") as temporary:
-            np.savez_compressed(
-                temporary, statistics=self.statistics, thumbs=self.thumbs, deviation=own.deviation.astype(np.float16)
-            )
-        described = {name: camera and camera.to_dict() for name, camera in (("source", self.source), ("target", self.lens))}
+            np.savez_compressed(temporary, **looks)
+        known = {"source": self.source, "target": self.lens}
+        described = {name: camera and camera.to_dict() for name, camera in known.items()}
         look = {
             "photometric": self.photometric, "motion": self.motion, "source_field": list(self.source_field),
-            "noise": own.noise, "gains": list(own.gains),
+            "surroundings": several,
         }  # fmt: skip
         write_yaml(folder / "camera.yaml", {**described, **look, **notes})
 
@@ -230,13 +270,26 @@ class Target:
         """What :meth:`write` kept."""
         folder = Path(folder)
         found, looks = read_yaml(folder / "camera.yaml"), np.load(folder / "looks.npz")
-        surroundings = Background(
-            dataset.read_label(folder / "background.png") > 0, dataset.read_image(folder / "plate.png"),
-            looks["deviation"].astype(np.float32), found["noise"], tuple(found["gains"]),
+        # Folders from before there could be several surroundings tell of the one.
+        several = found.get("surroundings") or [{"share": 1.0, "noise": found["noise"], "gains": found["gains"]}]
+        first, *others = (
+            Background(
+                dataset.read_label(folder / f"background{end}.png") > 0, dataset.read_image(folder / f"plate{end}.png"),
+                looks[f"deviation{end}"].astype(np.float32), own["noise"], tuple(own["gains"]),
+            )
+            for end, own in ((_end(number), own) for number, own in enumerate(several))
         )  # fmt: skip
         lens, source = (found[name] and cameras.from_dict(found[name]) for name in ("target", "source"))
-        more = found["photometric"], found.get("motion", True), tuple(found.get("source_field", FILLED))
-        return cls(surroundings, lens, source, looks["statistics"], looks["thumbs"], *more)
+        shares = tuple(own["share"] for own in several)
+        shown = looks["shown"] if "shown" in looks else None
+        looks = looks["statistics"], looks["thumbs"]
+        more = found.get("motion", True), tuple(found.get("source_field", FILLED))
+        return cls(first, lens, source, *looks, found["photometric"], tuple(others), shares, shown, *more)
+
+
+def _end(number: int) -> str:
+    """What is added to the name of a file of surroundings; nothing for the first."""
+    return f"_{number}" if number else ""
 
 
 def guessed_cameras(

@@ -4,6 +4,10 @@ Importing this package registers ``InternImage`` and ``LayerDecayOptimWrapperCon
 only ``custom_imports = dict(imports=["lib.internimage"])``.
 """
 
+from lib import mmcv_ops
+
+mmcv_ops.stand_in()  # before anything below asks mmcv for its operators
+
 from lib.internimage.backbone import InternImage
 from lib.internimage.layer_decay import LayerDecayOptimWrapperConstructor
 

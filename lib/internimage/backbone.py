@@ -47,8 +47,8 @@ class InternImage(BaseModule):
         out_indices: stages whose maps are returned.
         frozen_stages: -1: none; 0: the stem; k: the stem and the first k stages. What is frozen gets no
             gradient and stays in evaluation mode.
-        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=path)``, which ``init_weights`` loads with
-            :func:`lib.internimage.checkpoints.load_weights`.
+        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``, a file, a URL or a public name, which
+            ``init_weights`` loads with :func:`lib.internimage.checkpoints.load_weights`.
 
     Raises:
         ValueError: arguments that contradict each other; names the one to change.

@@ -1,158 +1,183 @@
 """Weights from a file into a network: all of them in the right shape, or one sentence that says what is wrong.
 
-Files are read weights-only, so nothing in them is executed. mmengine's own training checkpoints carry a
-message hub whose objects weights-only reading refuses; those few names are replaced by an inert stand-in.
+``load_weights`` takes what the public release has, in any of its forms, and what a training here leaves. Nothing is
+left out silently: the report names it, and what would start untrained is refused unless it was asked for.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from lib.internimage import classifier_rows, files, forms
+from lib.internimage.releases import fetch
 from lib.runs import InputError
 
-HEADS = ("head.", "conv_head.", "clip_projector.", "fc_norm.", "dcnv3_head_x3.", "dcnv3_head_x4.")
-"""Names that the public classification checkpoints carry on top of the backbone's."""
-
-
-class _NoTensor:
-    """Stands in for what a training checkpoint holds beside its weights: takes any state, does nothing."""
-
-    def __init__(self, *args):
-        pass
-
-    def __setstate__(self, state):
-        pass
-
-
-# What mmengine's message hub is pickled with, under numpy 1 and 2. The real `getattr` would let a file reach
-# into any object, so not even that one is let in.
-_BESIDE_WEIGHTS = [
-    (_NoTensor, name)
-    for name in (
-        "builtins.getattr",
-        "mmengine.logging.history_buffer.HistoryBuffer",
-        "numpy.core.multiarray._reconstruct",
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray._reconstruct",
-        "numpy._core.multiarray.scalar",
-        "numpy.dtype",
-        "numpy.ndarray",
-    )
-]
+_OPTIONS = {"checkpoint", "classes", "ema", "partial"}
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What :func:`load_weights` did."""
+    """What :func:`load_weights` did; as text, a few lines to be read."""
 
     path: Path
     loaded: int
     """How many parameters and buffers now hold the file's values."""
-    dropped: tuple[str, ...]
-    """Names in the file that belong to a part the network does not have: a classifier, or a decode head."""
-    kept: tuple[str, ...]
-    """Names of the network that the file does not have and that kept their values (see ``allow_backbone``)."""
+    left_out: dict[str, str]
+    """Names in the file that the network did not get, with the reason."""
+    untouched: dict[str, str]
+    """Names of the network that kept their values, with the reason."""
+    key: str = ""
+    """Where in the file the weights stood; empty: at its top."""
+    renamed: int = 0
+    """How many names were brought from older frameworks' to today's."""
+    rows: dict[str, str | None] = field(default_factory=dict)
+    """The classifier's classes to those of the file whose rows they took; ``None``: a row that starts anew."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names in the file that the network did not get."""
+        return tuple(self.left_out)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the network that kept their values."""
+        return tuple(self.untouched)
+
+    def __str__(self) -> str:
+        where = f" under {self.key!r}" if self.key else ""
+        lines = [f"{self.path}{where}: {self.loaded} weights loaded"]
+        if self.renamed:
+            lines[0] += f", {self.renamed} of them by their names of today"
+        for title, names in (("left out", self.left_out), ("not in the file", self.untouched)):
+            for reason in dict.fromkeys(names.values()):
+                these = [name for name, why in names.items() if why == reason]
+                lines.append(f"  {title}: {len(these)} ({reason}), {these[0]}{' …' if len(these) > 1 else ''}")
+        if self.rows:
+            taken = ", ".join(f"{ours} from {theirs}" for ours, theirs in self.rows.items() if theirs is not None)
+            anew = ", ".join(ours for ours, theirs in self.rows.items() if theirs is None)
+            lines.append(f"  classifier rows taken over: {taken or 'none'}; starting anew: {anew or 'none'}")
+        return "\n".join(lines)
 
 
-def load_weights(module: nn.Module, path: str | Path, *, allow_backbone: bool = False) -> LoadReport:
-    """Load a local checkpoint into ``module``; nothing is changed unless everything fits.
+def load_weights(
+    module: nn.Module,
+    source: str | Path,
+    *,
+    allow_backbone: bool = False,
+    classes: str | Sequence[str] | None = None,
+    ema: bool = False,
+    partial: bool = False,
+) -> LoadReport:
+    """Load a checkpoint into ``module``; nothing is changed unless everything fits.
 
-    A file holds names and tensors, at its top or under ``state_dict`` or ``model``; the prefix ``module.`` is
-    ignored. Into a backbone goes the ``backbone.`` part of a segmentation checkpoint, or a classification
-    checkpoint without its classifier.
+    A file holds names and tensors, at its top or under ``state_dict``, ``model`` or ``module``; the prefix ``module.``
+    is ignored, Mask2Former's names of mmdet 2 become those of mmdet 3. Into a backbone goes the ``backbone.`` part of a
+    segmentation checkpoint, or a classification checkpoint without its classifier.
 
     Args:
-        module: a backbone, or a segmentor with a ``backbone``.
-        path: file written by ``torch.save``.
+        module: a backbone, a classifier, or a segmentor with a ``backbone``.
+        source: file written by ``torch.save``, or what else :func:`lib.internimage.releases.fetch` takes.
         allow_backbone: a segmentor may be given the weights of its backbone alone and keep its heads.
+        classes: the file's classes are others than the network's; its classifiers' rows carry over by name, and the
+            rest keep the network's values. ``"cityscapes"``, ``"ade20k"``, ``"mapillary"``, ``"competition"``, the
+            names themselves, or none (``[]``), which starts the classifiers anew.
+        ema: the running average of the weights, where a file holds it beside them. (What mmengine trained with an
+            EMA is the average already.)
+        partial: load what fits, and leave the rest of the network as it is.
 
     Raises:
         InputError: the file cannot be read, holds no weights, or holds those of another network.
     """
-    path = Path(path)
-    wanted, found = module.state_dict(), read_tensors(path)
-    found = _strip("module.", found) if all(name.startswith("module.") for name in found) else found
-    kept: tuple[str, ...] = ()
-    dropped: list[str] = []
-    if _has("backbone.", found) and not _has("backbone.", wanted):
-        dropped = [name for name in found if not name.startswith("backbone.")]
-        found = _strip("backbone.", found)
-    elif allow_backbone and _has("backbone.", wanted) and not _has("backbone.", found):
-        kept = tuple(name for name in wanted if not name.startswith("backbone."))
-        module, wanted = module.get_submodule("backbone"), _strip("backbone.", wanted)
-    classifier = [name for name in found if name.startswith(HEADS) and not _has(name.split(".")[0] + ".", wanted)]
-    dropped += classifier
-    found = {name: tensor for name, tensor in found.items() if name not in set(classifier)}
-    _compare(path, wanted, found)
-    module.load_state_dict(found)
-    return LoadReport(path, len(found), tuple(dropped), kept)
+    target, found, report = _plan(module, source, allow_backbone, classes, ema, partial)
+    target.load_state_dict(found, strict=not partial)
+    return report
 
 
-def _has(prefix: str, names: Iterable[str]) -> bool:
-    return any(name.startswith(prefix) for name in names)
+def check(module: nn.Module, source: str | Path, **options) -> LoadReport:
+    """What :func:`load_weights` would do, and raise; ``module`` may be on the meta device and is not changed."""
+    options = dict(allow_backbone=False, classes=None, ema=False, partial=False) | options
+    return _plan(module, source, **options)[2]
 
 
-def _strip(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries under ``prefix``, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def start(load_from: str | Path | Mapping) -> tuple[str, dict]:
+    """A ``load_from`` as users write it: the source, and the options of :func:`load_weights`.
 
-
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Names and tensors in a checkpoint.
+    Args:
+        load_from: a source, or a mapping of ``checkpoint`` (the source) and ``classes``, ``ema``, ``partial``.
 
     Raises:
-        InputError: the file cannot be read, or holds no weights.
+        InputError: unknown or missing entries.
     """
-    return _names_and_tensors(_read(Path(path)), Path(path))
+    if not isinstance(load_from, Mapping):
+        return str(load_from), {}
+    options = dict(load_from)
+    if "checkpoint" not in options or (unknown := set(options) - _OPTIONS):
+        fault = "no checkpoint" if "checkpoint" not in options else f"{sorted(unknown)[0]!r}"
+        raise InputError(f"load_from: {fault} (expected a file, a URL, a name, or a mapping of {', '.join(sorted(_OPTIONS))})")
+    return str(options.pop("checkpoint")), options
 
 
-def _read(path: Path):
-    """What ``torch.load`` makes of the file, without running anything in it."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file (expected a checkpoint written by torch.save).")
-    try:
-        # The format of before torch 1.6 is no archive, and only archives can be mapped.
-        mmap = zipfile.is_zipfile(path)
-        with torch.serialization.safe_globals(_BESIDE_WEIGHTS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except Exception as error:  # torch.load answers a foreign or cut file with nearly any exception
-        if isinstance(error, pickle.UnpicklingError) and (refused := re.search(r"GLOBAL (\S+)", str(error))):
-            raise InputError(
-                f"{path}: holds more than weights, and reading it would run code (it asks for {refused[1]}); save its "
-                "state_dict alone with torch.save, on a machine where the file is trusted."
-            ) from None
-        raise InputError(
-            f"{path}: cut short, or not a checkpoint ({path.stat().st_size} bytes; expected a file written by "
-            "torch.save); copy or download it again."
-        ) from error
-
-
-def _names_and_tensors(content, path: Path) -> dict[str, Tensor]:
-    """The weights in what a checkpoint file holds."""
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    entries = content.items() if isinstance(content, Mapping) else ()
-    odd = [(name, value) for name, value in entries if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if entries and not odd:
-        return dict(content)
-    if odd:
-        holds = f"{odd[0][0]!r} is of type {type(odd[0][1]).__name__}"
+def _plan(module: nn.Module, source, allow_backbone, classes, ema, partial) -> tuple[nn.Module, dict, LoadReport]:
+    """The module to load into, the weights for it, and the report; raises unless they fit."""
+    path = fetch(source)
+    wanted = module.state_dict()
+    raw, left_out, key = forms.weights(files.read(path), path, ema)
+    found = {forms.todays(name): tensor for name, tensor in raw.items()}
+    renamed = len(found.keys() - raw.keys())
+    untouched: dict[str, str] = {}
+    if forms.has("backbone.", found) and not forms.has("backbone.", wanted):
+        heads = [name for name in found if not name.startswith("backbone.")]
+        left_out |= dict.fromkeys(heads, "of a head, and the network is a backbone alone")
+        found = forms.strip("backbone.", found)
+    elif allow_backbone and forms.has("backbone.", wanted) and not forms.has("backbone.", found):
+        heads = [name for name in wanted if not name.startswith("backbone.")]
+        untouched = dict.fromkeys(heads, "a backbone's weights do not have it")
+        module, wanted = module.get_submodule("backbone"), forms.strip("backbone.", wanted)
+    unused = _unused(wanted, found)
+    left_out |= unused
+    found = {name: tensor for name, tensor in found.items() if name not in unused}
+    rows: dict[str, str | None] = {}
+    if classes is not None:
+        names = classifier_rows.names_of(classes)
+        for name in [n for n in wanted if n in found and classifier_rows.is_classifier(n)]:
+            if wanted[name].shape[1:] == found[name].shape[1:]:
+                found[name], rows = classifier_rows.merge(name, wanted[name], found[name], names)
+    factors = forms.missing_factors(wanted, found)
+    untouched |= dict.fromkeys(factors, "factors, set to 1: the file's network is without them")
+    found |= factors
+    if partial:
+        found = _fitting(path, wanted, found, left_out, untouched)
     else:
-        holds = "it is empty" if isinstance(content, Mapping) else f"it is of type {type(content).__name__}"
-    raise InputError(
-        f"{path}: holds no weights ({holds}; expected names and tensors, at the top or under state_dict or model)."
-    )
+        _compare(path, wanted, found)
+    return module, found, LoadReport(path, len(found) - len(factors), left_out, untouched, key, renamed, rows)
+
+
+def _unused(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names of the file that its own network does not use, or that are of a classifier the network does without."""
+    unused = {}
+    for name in found:
+        part = next((head for head in forms.HEADS if name.startswith(head)), None)
+        if part and not forms.has(part, wanted):
+            unused[name] = "of the classification head"
+        elif name.startswith("decode_head.conv_seg.") and "decode_head.cls_embed.weight" in found and name not in wanted:
+            unused[name] = "never used by Mask2Former"
+    return unused
+
+
+def _fitting(path: Path, wanted, found, left_out: dict[str, str], untouched: dict[str, str]) -> dict[str, Tensor]:
+    """The weights that have a place in the network; notes the others in ``left_out`` and ``untouched``."""
+    fitting = {name: tensor for name, tensor in found.items() if name in wanted and wanted[name].shape == tensor.shape}
+    if not fitting:
+        _compare(path, wanted, found)
+    for name in found.keys() - fitting.keys():
+        left_out[name] = "another shape than the network's" if name in wanted else "no such weight in the network"
+    for name in wanted.keys() - fitting.keys():
+        untouched[name] = "there with another shape" if name in found else "not there"
+    return fitting
 
 
 def _compare(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
@@ -162,6 +187,13 @@ def _compare(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tenso
     extra = [name for name in found if name not in wanted]
     if not (resized or missing or extra):
         return
+    if not (missing or extra) and all(map(classifier_rows.is_classifier, resized)):
+        there, here = len(found[resized[0]]), len(wanted[resized[0]])
+        raise InputError(
+            f"{path}: fits but for its number of classes ({resized[0]} has {there} rows there and {here} in the network); "
+            f"to train on and take over rows by name, say whose they are: load_from {{checkpoint: {path.name}, classes: "
+            "cityscapes} (or ade20k, mapillary, a list of names, or [] to start the classifier anew)."
+        )
     if resized:
         name = resized[0]
         example = f"{name} is {tuple(found[name].shape)} there and {tuple(wanted[name].shape)} in the network"
@@ -170,11 +202,11 @@ def _compare(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tenso
     else:
         example = f"{extra[0]} {tuple(found[extra[0]].shape)} has no place in the network"
     wrong = [*resized, *missing, *extra]
-    if _has("backbone.", wanted) and all(f"backbone.{name}" in wanted for name in found):
+    if forms.has("backbone.", wanted) and all(f"backbone.{name}" in wanted for name in found):
         kind = "holds a backbone alone"
     elif len(missing) == len(wanted):
         kind = "is a checkpoint of another kind of network"
-    elif _has("backbone.", wanted) and not _has("backbone.", wrong):
+    elif forms.has("backbone.", wanted) and not forms.has("backbone.", wrong):
         kind = "fits the network's backbone, but not its heads"
     else:
         kind = "looks like a checkpoint of another variant"

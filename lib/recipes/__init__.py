@@ -1,45 +1,73 @@
 """What is trained, and on what: recipes by name.
 
 A recipe is a small mmengine config: the model, the optimiser and a handful of numbers (``scale``,
-``crop_size``, ``batch_size``, ``max_iters`` …). :func:`resolve` completes it into a config that mmengine's
-Runner takes as it is; a run keeps that as ``train/config.py``.
+``crop_size``, ``batch_size``, ``max_iters`` …). It is a file in ``configs``, one of the user's, or composed from
+its name (:mod:`lib.recipes.compose`). :func:`resolve` completes it into a config that mmengine's Runner takes as
+it is; a run keeps that as ``train/config.py``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lib.classes import CLASSES_WITH_BACKGROUND
+from lib.recipes import compose, datasets, fitting, heads
 from lib.runs import InputError, read_yaml
 
 _FOLDER = Path(__file__).parent / "configs"
 
 
 def names() -> list[str]:
-    """Names of the recipes that come with the project."""
+    """Names of the recipes that come as files."""
     return sorted(path.stem for path in _FOLDER.glob("*.py"))
 
 
-def find(recipe: str | Path) -> Path:
-    """The file of a recipe.
+def known() -> str:
+    """What :func:`check` takes, in words."""
+    files = ", ".join(names())
+    return f"{files}, one of them and a head (demo_mask2former), or {compose.FORM}"
+
+
+def check(recipe: str | Path) -> None:
+    """Raise unless there is such a recipe and what it needs is installed; quick, nothing is imported.
 
     Args:
-        recipe: a name from :func:`names`, or the path of a recipe file.
+        recipe: a name from :func:`names`, one of those and a head, a composed name
+            (:data:`lib.recipes.compose.FORM`), or the path of a recipe file.
 
     Raises:
-        InputError: no such recipe; lists those there are.
+        InputError: no such recipe (says what there is), or a head that is not installed.
     """
-    path = _FOLDER / f"{recipe}.py" if str(recipe) in names() else Path(recipe)
+    file, head, parts = _look_up(recipe)
+    if "mask2former" in (head, parts and parts.head):
+        heads.require_mask2former()
+
+
+def _look_up(recipe: str | Path) -> tuple[Path | None, str | None, compose.Parts | None]:
+    """The recipe's file and the head it is given instead of its own, if any; or the parts it is composed of."""
+    name = str(recipe)
+    base, _, head = name.rpartition("_")
+    if name in names():
+        return _FOLDER / f"{name}.py", None, None
+    if base in names() and head in heads.HEADS:
+        return _FOLDER / f"{base}.py", head, None
+    if parts := compose.parse(name):
+        return None, None, parts
+    path = Path(recipe)
     if path.suffix != ".py" or not path.is_file():
-        raise InputError(f"recipe: {str(recipe)!r} is neither a file nor one of: {', '.join(names())}")
-    return path
+        raise InputError(f"recipe: {name!r} is neither a file nor one of: {known()}")
+    return path, None, None
 
 
 def load(recipe: str | Path):
-    """The recipe as an ``mmengine.Config``; see :func:`find`."""
+    """The recipe as an ``mmengine.Config``; see :func:`check`."""
     from mmengine import Config
 
-    return Config.fromfile(find(recipe))
+    check(recipe)
+    file, head, parts = _look_up(recipe)
+    if parts:
+        return compose.compose(parts)
+    cfg = Config.fromfile(file)
+    return compose.replace_head(cfg, head) if head else cfg
 
 
 def network(cfg):
@@ -53,12 +81,16 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
 
     Args:
         recipe: see :func:`load`.
-        data: folder with ``train_source.csv`` and ``val_source.csv`` of 13 classes.
+        data: folder with ``train_source.csv`` and ``val_source.csv`` of 13 classes; for a recipe made for
+            Cityscapes or ADE20K, that data set's own folder.
         max_iters: length of the training; warm-up and validation interval shrink with it.
         batch_size: crops per process.
         seed: of initialisation, sampling and augmentation.
         options: further overrides of the recipe's entries by dotted name, e.g.
-            ``{"optim_wrapper.optimizer.lr": 1e-4}``.
+            ``{"optim_wrapper.optimizer.lr": 1e-4}``; see also :mod:`lib.recipes.fitting`.
+
+    Raises:
+        InputError: see :func:`check`, or another kind of data set than the recipe is for.
     """
     cfg = load(recipe)
     if options:
@@ -70,6 +102,7 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
     cfg.val_interval = max(1, round(cfg.val_interval * share))
     cfg.warmup_iters = round(cfg.warmup_iters * min(1.0, share))
     cfg.model.data_preprocessor.size = cfg.crop_size
+    fitting.add(cfg)
     _add_data(cfg, Path(data).resolve())
     _add_schedule(cfg)
     _add_runtime(cfg, seed)
@@ -77,7 +110,7 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
 
 
 def _add_data(cfg, data: Path) -> None:
-    meta = dict(classes=CLASSES_WITH_BACKGROUND)
+    kind = cfg.get("data_kind", "competition")
     train = [
         dict(type="LoadImageFromFile"),
         dict(type="LoadAnnotations"),
@@ -106,12 +139,12 @@ def _add_data(cfg, data: Path) -> None:
             num_workers=cfg.num_workers,
             persistent_workers=cfg.num_workers > 0,
             sampler=sampler,
-            dataset=dict(type="CompetitionDataset", folder=str(data), split=split, metainfo=meta, pipeline=pipeline),
+            dataset=dict(**datasets.entry(kind, data, split), pipeline=pipeline),
         )
 
     cfg.train_dataloader = loader("train_source", train, cfg.batch_size, sampler)
     cfg.val_dataloader = loader("val_source", test, 1, dict(type="DefaultSampler", shuffle=False))
-    cfg.val_evaluator = dict(type="ScoredIoU")
+    cfg.val_evaluator = dict(datasets.DATA[kind].metric)
 
 
 def _add_schedule(cfg) -> None:
@@ -127,7 +160,10 @@ def _add_schedule(cfg) -> None:
 
 def _add_runtime(cfg, seed: int) -> None:
     cfg.default_scope = "mmseg"
-    cfg.custom_imports = dict(imports=["lib.internimage", "lib.recipes.components", "lib.recipes.online"], allow_failed_imports=False)
+    imports = ["lib.internimage", "lib.recipes.components", "lib.recipes.online"]
+    if heads.MASK2FORMER in repr(cfg.model):
+        imports.insert(0, "lib.recipes.mask2former")
+    cfg.custom_imports = dict(imports=imports, allow_failed_imports=False)
     cfg.randomness = dict(seed=seed)
     cfg.log_level = "INFO"
     cfg.env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0))
@@ -144,4 +180,4 @@ def _add_runtime(cfg, seed: int) -> None:
             save_best="mIoU", rule="greater", backend_args=dict(backend="whole_file"),
         ),
     )  # fmt: skip
-    cfg.custom_hooks = [dict(type="ProgressHook"), dict(type="ValidateOnResumeHook")]
+    cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="ProgressHook"), dict(type="ValidateOnResumeHook")]

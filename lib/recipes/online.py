@@ -40,6 +40,11 @@ class BendToTarget(BaseTransform):
         share = min(n / whole for n, whole in zip(scale, target.size, strict=True))
         self.target = target.scaled(tuple(max(1, round(n * share)) for n in target.size))
         self.ratio_range, self.crop_size, self.cat_max_ratio = ratio_range, crop_size, cat_max_ratio
+        # A crop that is to be shrunk is made of a smaller camera at once: fewer pixels to bend.
+        shares = [1.0]
+        while shares[-1] * 0.7 >= ratio_range[0]:
+            shares.append(shares[-1] * 0.7)
+        self.smaller = [(s, self.target.scaled(tuple(round(n * s) for n in self.target.size))) for s in shares]
 
     def transform(self, results: dict) -> dict:
         image, label = dataset.read_image(results["img_path"]), dataset.read_label(results["seg_map_path"])
@@ -53,10 +58,13 @@ class BendToTarget(BaseTransform):
     def crop(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """One random crop of ``uint8 (h, w, 3)`` RGB and ``uint8 (h, w)``, both of ``crop_size`` at most."""
         draw, ratio = Draw.by(rng), rng.uniform(*self.ratio_range)
-        width, height = (min(whole, round(n / ratio)) for n, whole in zip(self.crop_size[::-1], self.target.size, strict=True))
+        share, target = min((one for one in self.smaller if one[0] >= min(ratio, 1.0)), key=lambda one: one[0])
+        ratio /= share
+        sides = zip(self.crop_size[::-1], target.size, strict=True)
+        width, height = (min(whole, round(n / ratio)) for n, whole in sides)
         for _ in range(10):
-            x, y = (int(rng.integers(whole - n + 1)) for n, whole in zip((width, height), self.target.size, strict=True))
-            bent, classes = self.target.bend(image, label, draw, (x, y, width, height))
+            x, y = (int(rng.integers(whole - n + 1)) for n, whole in zip((width, height), target.size, strict=True))
+            bent, classes = target.bend(image, label, draw, (x, y, width, height))
             counts = np.bincount(classes.ravel(), minlength=256)[: len(CLASSES_WITH_BACKGROUND)]
             if counts.max() < self.cat_max_ratio * max(1, counts.sum()) and (counts > 0).sum() > 1:
                 break

@@ -16,11 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset, recipes, testtime, windows
+from lib import dataset, recipes
+from lib.prediction import testtime, windows
+from lib.recipes import heads
 from lib.runs import InputError
 
-_SCORES = ("MaskFormerHead", "Mask2FormerHead")
-"""Heads whose result is no logit but a sum of mask probabilities, which is 0 where no query claims a pixel."""
+_LEAST = 1e-6  # of such a score
 
 
 def check(blend: str, scales: Sequence[float], batch: int) -> None:
@@ -40,7 +41,7 @@ class Network:
         config: ``train/config.py`` of the run that trained it.
         checkpoint: weights that fit it.
         sliding: windows of the recipe's crop size, a third overlapping, or the whole image; None: as the recipe says.
-        blend: one of :data:`lib.windows.BLENDS`.
+        blend: one of :data:`lib.prediction.windows.BLENDS`.
         flip: average with the mirrored image.
         scales: average over these multiples of the recipe's image size.
         batch: crops (windows, or whole images) that go through the network together.
@@ -72,27 +73,33 @@ class Network:
             model = revert_sync_batchnorm(MODELS.build(recipes.network(cfg)))
         load_weights(model, checkpoint)
         self.model = model.to(device).eval()
-        self.scores = any(kind.__name__ in _SCORES for kind in type(model.decode_head).__mro__)
+        self.scores = heads.gives_scores(model.decode_head)
         self.window, self.stride = _windows(cfg, sliding)
         self.size, self.blend, self.flip, self.scales, self.batch = cfg.scale, blend, flip, tuple(scales), batch
         self.device, self.amp = device, _precision(cfg, amp, device)
 
-    def make_ready(self, norms: float = 0.0, frames: Sequence[str | Path] = (), compile: bool = False) -> None:
-        """Do once what speeds up every call, after which the weights can no longer be changed.
+    def make_ready(
+        self, *, norms: float = 0.0, features: float = 0.0, frames: Sequence[str | Path] = (),
+        source: Sequence[str | Path] = (), compile: bool = False,
+    ) -> None:  # fmt: skip
+        """Do once what every call profits from; after it, weights can no longer be loaded.
 
         Args:
-            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see
-                :func:`lib.testtime.adapt_norms`.
-            frames: image files.
+            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see :func:`lib.prediction.testtime.adapt_norms`.
+            features: how far (0-1) the statistics of the backbone's maps move from those of ``frames`` to those of
+                ``source``, see :func:`lib.prediction.testtime.align_features`.
+            frames, source: image files.
             compile: have ``torch.compile`` translate backbone and head when they first run.
         """
         import torch
 
-        from lib.fusion import fuse
+        from lib.prediction.fusion import fuse
 
+        if features:
+            testtime.align_features(self.model, lambda: self._see(source), lambda: self._see(frames), features)
         if norms:
             testtime.adapt_norms(self.model, lambda: self._see(frames), norms)
-        if torch.device(self.device).type == "cpu":
+        if torch.device(self.device).type == "cpu":  # a GPU's time goes elsewhere
             fuse(self.model)
         if compile:
             self.model.backbone.compile()
@@ -104,7 +111,7 @@ class Network:
 
         with torch.inference_mode():
             for image in map(dataset.read_image, frames):
-                self._blended(self._inputs([_resized(image, self._factor(image.shape[:2], 1.0))]))
+                self._blended(self.inputs([_resized(image, self._factor(image.shape[:2], 1.0))]))
 
     def crops(self, shape: tuple[int, int]) -> int:
         """Crops that one image of (height, width) is made of at the first of the scales."""
@@ -128,7 +135,7 @@ class Network:
         with torch.inference_mode():
             for scale in self.scales:
                 factor = self._factor(like or shape, scale)
-                inputs = self._inputs([_resized(image, factor) for image in images])
+                inputs = self.inputs([_resized(image, factor) for image in images])
                 total = total + self._mirrored(inputs, shape)
         return total / (len(self.scales) * (1 + self.flip))
 
@@ -136,7 +143,7 @@ class Network:
         """As in training: into the recipe's (width, height) times ``scale``, keeping the proportions."""
         return scale * min(max(self.size) / max(shape), min(self.size) / min(shape))
 
-    def _inputs(self, images: Sequence[np.ndarray]):
+    def inputs(self, images: Sequence[np.ndarray]):
         """``uint8 (H, W, 3)`` RGB each to what the network takes, ``float32 (N, 3, H, W)``."""
         import torch
 
@@ -148,10 +155,13 @@ class Network:
         """Probabilities ``(N, classes, *shape)``, summed over the mirror images."""
         import torch
 
-        count = len(inputs)
         logits = self._blended(torch.cat([inputs, inputs.flip(3)]) if self.flip else inputs)
-        found = [self._normalised(one, shape) for one in logits]
-        return torch.stack([found[i] + found[count + i].flip(2) if self.flip else found[i] for i in range(count)])
+        found = []
+        for i in range(len(inputs)):
+            found.append(self._normalised(logits[i], shape))
+            if self.flip:
+                found[i] += self._normalised(logits[len(inputs) + i], shape).flip(2)
+        return torch.stack(found)
 
     def _normalised(self, logits, shape: tuple[int, int]):
         """``(classes, h, w)`` as the head gives them to probabilities ``(classes, *shape)``."""
@@ -161,7 +171,7 @@ class Network:
             logits = F.interpolate(logits[None], size=shape, mode="bilinear", align_corners=False)[0]
         if not self.scores:
             return logits.softmax(0)
-        scores = logits.clamp(min=0) + 1e-6  # evenly spread where nothing was found
+        scores = logits.clamp(min=_LEAST)  # evenly spread where nothing was found
         return scores / scores.sum(0)
 
     def _blended(self, inputs):
@@ -186,7 +196,7 @@ class Network:
                 continue
             for (i, *view), one in zip(crops, logits, strict=True):
                 total[i, :, *view] += one if self.blend == "constant" else one * weight
-        return torch.stack(found) if len(places) == 1 else total / share
+        return torch.stack(found) if len(places) == 1 else total.div_(share)
 
     def _logits(self, crops):
         """What the head says of ``(N, 3, h, w)`` crops, ``float32 (N, classes, h, w)``."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from lib import dataset, training
 from lib.classes import CLASSES, CLASSES_WITH_BACKGROUND
-from lib.network import Network
+from lib.prediction.network import Network
 from lib.runs import InputError
 
 FRAMES = 24

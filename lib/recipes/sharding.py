@@ -1,0 +1,78 @@
+"""mmengine's runner over weights that are spread over the processes: torch's ``fully_shard`` (FSDP2, ZeRO-3).
+
+Every process holds its part of each weight, gradient and optimiser state, and gathers a block of the backbone only
+while it computes it. Checkpoints hold whole weights under their usual names, so that everything else can read them,
+and a training may go on with another number of processes. All processes have to compute the same blocks at the same
+time, which they do in validation as long as its images are of one size, as 01 writes them.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmengine.device import get_device
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from lib.internimage.blocks import Block
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+class ShardedRunner(Runner):
+    """A runner whose network is whole, and on the CPU, until :meth:`shard` is called; then it trains as any other."""
+
+    def wrap_model(self, model_wrapper_cfg, model: nn.Module) -> nn.Module:
+        return model
+
+    def shard(self) -> None:
+        """Spread the network over the processes, with its present weights."""
+        device = torch.device(get_device())
+        mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+        for module in self.model.modules():
+            if isinstance(module, Block):
+                fully_shard(module, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+        self.model.data_preprocessor.to(device)
+
+    def _init_model_weights(self) -> None:
+        """Nothing: weights are set before the network is spread."""
+
+    def load_checkpoint(self, filename: str, map_location="cpu", strict: bool = True, revise_keys=()) -> dict:
+        """Load whole weights into the spread network; every process reads the file."""
+        checkpoint = _load_checkpoint(filename, map_location="cpu")
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        set_model_state_dict(self.model, checkpoint["state_dict"], options=_WHOLE)
+        return checkpoint
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        super().resume(filename, resume_optimizer=False)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        state = _load_checkpoint(filename, map_location="cpu")["optimizer"]
+        set_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, state, options=_WHOLE)
+
+    def save_checkpoint(self, *args, save_optimizer: bool = True, **kwargs) -> None:
+        """Gather whole weights and optimiser state, in which every process takes part; the first one writes them."""
+        self._gathered = {"state_dict": get_model_state_dict(self.model, options=_WHOLE)}
+        if save_optimizer:
+            optimizer = self.optim_wrapper.optimizer
+            self._gathered["optimizer"] = get_optimizer_state_dict(self.model, optimizer, options=_WHOLE)
+        super().save_checkpoint(*args, save_optimizer=False, **kwargs)
+        del self._gathered
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        if fn_name == "before_save_checkpoint":
+            kwargs["checkpoint"].update(self._gathered)
+        if fn_name == "before_val_epoch":  # one network is scored, not one per process
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        super().call_hook(fn_name, **kwargs)
