@@ -192,6 +192,7 @@ def test_other_colours_keep_the_picture():
     colours = colours.repeat_interleave(8, 2).repeat_interleave(8, 3)
     images = (colours - mean) / std
     assert torch.allclose(views.jitter(images, mean, std, gen(), strength=1e-6)[:, :, 3::8, 3::8], images[:, :, 3::8, 3::8], atol=0.05)
+    assert torch.equal(views.jitter(images, mean, std, gen(), strength=0.0), images)
     changed = views.jitter(images, mean, std, gen(3))
     back = changed * std + mean
     assert (back.min() >= -1e-3) and (back.max() <= 255.001)
@@ -372,6 +373,18 @@ def test_the_teacher_looks_back_over_a_tenth_of_the_training(bent):
         cfg = recipes.resolve("demo", bent / "augmented", max_iters=iters)
         adaptation.add(cfg, bent / "augmented", seed=0)
         assert cfg.model.alpha == pytest.approx(alpha) and cfg.model.warmup == round(0.3 * iters)
+
+
+def test_the_targets_crops_are_enlarged(bent):
+    cfgs = [recipes.resolve("demo", bent / "augmented") for _ in range(2)]
+    cfgs[1].self_training = dict(enlarge=1.5)
+    for cfg in cfgs:
+        adaptation.add(cfg, bent / "augmented", 0)
+    steps = [{step["type"]: step for step in cfg.train_dataloader.dataset.target.pipeline} for cfg in cfgs]
+    plain, larger = (step["RandomResize"]["ratio_range"] for step in steps)
+    assert larger == tuple(1.5 * ratio for ratio in plain)
+    sources = [cfg.train_dataloader.dataset.source.pipeline for cfg in cfgs]
+    assert sources[0] == sources[1]
 
 
 def test_faulty_requests_are_named(bent, tmp_path):
