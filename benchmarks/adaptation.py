@@ -60,6 +60,7 @@ ROWS = {
     "size": Row("+ image size chosen on the target's frames", FITTED, infer=SIZE, trained_as="photometric"),
     "self-training": Row("+ self-training", FITTED, SELF_TRAINING, SIZE),
     "test-time": Row("+ test-time", FITTED, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "untaught": Row("the same without self-training", FITTED, infer=TEST_TIME, trained_as="photometric"),
     "flat": Row("resized + overlay + photometric matching + image size", {"lens": "none", "motion": False}, infer=SIZE),
     "oracle": Row("target's own labels", labels=True),
     "oracle-size": Row("target's own labels + image size", infer=SIZE, trained_as="oracle", labels=True),
