@@ -49,7 +49,7 @@ class Row:
 
 FITTED = {"lens": "fitted"}
 SIZE = {"scales": "target"}
-SELF_TRAINING = {"self_training": True, "options": {"self_training.enlarge": 1.5, "self_training.jitter": 0.0}}
+SELF_TRAINING = {"self_training": True, "options": {"self_training.enlarge": 1.5, "self_training.alpha": 0.96}}
 TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
 ROWS = {
     "source": Row("source only", {"augment": False}),

@@ -23,7 +23,7 @@ QUICK = dict(
     max_iters=4, batch_size=2, self_training=True,
     options={"scale": (192, 108), "crop_size": (96, 160), "num_workers": 1, "val_interval": 100,
              "model.decode_head.dropout_ratio": 0.1, "self_training.warmup": 0.25, "self_training.threshold": 0.1,
-             "self_training.mask_ratio": 0.5},
+             "self_training.mask_ratio": 0.5, "self_training.colour": 0.4},
 )  # fmt: skip
 
 
@@ -43,7 +43,8 @@ def model(head=None, **settings):
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)
-    given = {k: v for k, v in adaptation.SETTINGS.items() if k not in ("rare", "enlarge")} | {"warmup": 0, "alpha": 0.9, "mask_ratio": 0.5} | settings
+    given = {k: v for k, v in adaptation.SETTINGS.items() if k not in ("rare", "enlarge")}
+    given |= {"warmup": 0, "alpha": 0.9, "mask_ratio": 0.5, "colour": 0.4} | settings
     return MODELS.build(dict(type="SelfTraining", segmentor=cfg, seed=0, **given)).train()
 
 
@@ -191,9 +192,9 @@ def test_other_colours_keep_the_picture():
     colours = torch.from_numpy(np.random.default_rng(0).integers(60, 190, (8, 3, 6, 8))).float()
     colours = colours.repeat_interleave(8, 2).repeat_interleave(8, 3)
     images = (colours - mean) / std
-    assert torch.allclose(views.jitter(images, mean, std, gen(), strength=1e-6)[:, :, 3::8, 3::8], images[:, :, 3::8, 3::8], atol=0.05)
-    assert torch.equal(views.jitter(images, mean, std, gen(), strength=0.0), images)
-    changed = views.jitter(images, mean, std, gen(3))
+    centres = (..., slice(3, None, 8), slice(3, None, 8))  # which no blur of this size reaches
+    assert torch.allclose(views.jitter(images, mean, std, gen(), strength=0.0)[centres], images[centres], atol=0.05)
+    changed = views.jitter(images, mean, std, gen(3), strength=0.4)
     back = changed * std + mean
     assert (back.min() >= -1e-3) and (back.max() <= 255.001)
     different = (changed - images).abs().mean((1, 2, 3))
@@ -247,7 +248,8 @@ def test_source_and_target_take_turns(bent):
     pairs = crops(bent)
     named = [Path(pairs[i]["data_samples"].img_path) for i in range(16)]
     assert all("source" in p.name.lower() for p in named[0::2])
-    assert {p.name for p in named[1::2]} == {item.image.name for item in dataset.read_split(bent / "augmented", "train_target")}
+    frames = dataset.read_split(bent / "augmented", "train_target")
+    assert {p.name for p in named[1::2]} == {item.image.name for item in frames}
 
 
 def test_the_surroundings_move_with_the_crop(bent, tmp_path):
@@ -368,8 +370,8 @@ def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
         assert all(torch.equal(weights[name], started[name]) for name in learned)
 
 
-def test_the_teacher_looks_back_over_a_tenth_of_the_training(bent):
-    for iters, alpha in ((5, 0.5), (100, 0.9), (1000, 0.99), (160000, 0.999)):
+def test_the_teacher_looks_back_over_a_share_of_the_training(bent):
+    for iters, alpha in ((5, 0.5), (250, 0.9), (2500, 0.99), (160000, 0.999)):
         cfg = recipes.resolve("demo", bent / "augmented", max_iters=iters)
         adaptation.add(cfg, bent / "augmented", seed=0)
         assert cfg.model.alpha == pytest.approx(alpha) and cfg.model.warmup == round(0.3 * iters)

@@ -3,8 +3,8 @@
 A mean teacher labels target crops, and the student learns from these labels on crops that it is not allowed to see
 as the teacher did: mixed with labelled source crops, in other colours, with patches missing. :func:`add` turns a
 resolved recipe into one that trains so: its network, whatever its head, stands inside a
-:class:`lib.adaptation.segmentor.SelfTraining`. Validation, checkpoints and inference go on with the plain network, which
-is the teacher.
+:class:`lib.adaptation.segmentor.SelfTraining`. Validation, checkpoints and inference go on with the plain network,
+which is the teacher.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SETTINGS = dict(
     threshold=0.6,
     weight=1.0,
     mix=True,
-    jitter=0.4,
+    colour=0.0,
     mask_ratio=0.0,
     mask_block=16,
     rare=True,
@@ -28,15 +28,14 @@ SETTINGS = dict(
 )
 """Defaults of ``self_training`` in a recipe.
 
-``alpha``: the teacher keeps this share of itself in every iteration, less in the first ones; None: so much that it looks
-back over a tenth of the training, 0.999 at most. ``warmup``: share of the training that learns from the source alone.
-``threshold``: probability from which a teacher's label counts as sure. ``weight``: of the target's losses, times the
-share of sure pixels. ``mix``: learn from mixed crops. ``jitter``: how much colours change in what is learned from the
-target; 0: not at all. ``mask_ratio``, ``mask_block``: share of a target crop that is hidden, and the side of a hidden
-patch in pixels; ratio 0: no masked crops. ``rare``: prefer source images of rare classes. ``enlarge``: the target's
-crops are enlarged by this, for streets that look smaller in the target.
+``alpha``: the teacher keeps this share of itself in every iteration, less in the first ones; None: so much that it
+looks back over a twenty-fifth of the training, 0.999 at most. ``warmup``: share of the training that learns from the
+source alone. ``threshold``: probability from which a teacher's label counts as sure. ``weight``: of the target's
+losses, times the share of sure pixels. ``mix``: learn from mixed crops. ``colour``: how much the student's crops
+change their colours (0-1); above 0, half of them are blurred too. ``mask_ratio``, ``mask_block``: share of a target
+crop that is hidden, and the side of a hidden patch in pixels; ratio 0: no masked crops. ``rare``: prefer source
+images of rare classes. ``enlarge``: the target's crops are enlarged by this, for streets that look smaller in the target.
 """
-
 
 _LONGEST = 0.999  # Hoyer et al., "DAFormer", CVPR 2022, for 40,000 iterations
 
@@ -79,7 +78,7 @@ def add(cfg, data: str | Path, seed: int) -> None:
     loader.batch_size = 2 * cfg.batch_size
     settings["warmup"] = round(settings["warmup"] * cfg.max_iters)
     if settings["alpha"] is None:
-        settings["alpha"] = min(_LONGEST, 1 - 1 / max(2.0, 0.1 * cfg.max_iters))
+        settings["alpha"] = min(_LONGEST, 1 - 1 / max(2.0, cfg.max_iters / 25))
     cfg.model = dict(type="SelfTraining", segmentor=cfg.model, seed=seed, **settings)
     optim = cfg.optim_wrapper
     own = {name: optim.pop(name) for name in ("constructor", "paramwise_cfg") if name in optim}

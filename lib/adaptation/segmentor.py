@@ -33,7 +33,7 @@ class SelfTraining(BaseModel):
     Args:
         segmentor: config of the network, any of mmseg's segmentors.
         seed: of mixing, colours and patches.
-        alpha, warmup, threshold, weight, mix, jitter, mask_ratio, mask_block: see :data:`lib.adaptation.SETTINGS`;
+        alpha, warmup, threshold, weight, mix, colour, mask_ratio, mask_block: see :data:`lib.adaptation.SETTINGS`;
             ``warmup`` in iterations.
 
     Source: Hoyer et al., "DAFormer", CVPR 2022, and "MIC", CVPR 2023.
@@ -41,7 +41,7 @@ class SelfTraining(BaseModel):
 
     def __init__(
         self, segmentor: dict, *, seed: int, alpha: float, warmup: int, threshold: float, weight: float, mix: bool,
-        jitter: float, mask_ratio: float, mask_block: int,
+        colour: float, mask_ratio: float, mask_block: int,
     ):  # fmt: skip
         student: BaseSegmentor = MODELS.build(segmentor)
         super().__init__(data_preprocessor=student.data_preprocessor)
@@ -49,7 +49,7 @@ class SelfTraining(BaseModel):
         # With gamma 1 the momentum in iteration t is max(1 - alpha, 1 / (t + 1)).
         self.teacher = MomentumAnnealingEMA(student, momentum=1 - alpha, gamma=1)
         self.seed, self.warmup, self.threshold, self.weight = seed, warmup, threshold, weight
-        self.mix, self.jitter, self.mask_ratio, self.mask_block = mix, jitter, mask_ratio, mask_block
+        self.mix, self.colour, self.mask_ratio, self.mask_block = mix, colour, mask_ratio, mask_block
 
     def train(self, mode: bool = True) -> SelfTraining:
         super().train(mode)
@@ -90,18 +90,22 @@ class SelfTraining(BaseModel):
         source, target = inputs[0::2], inputs[1::2]
         truth, known = _labels(samples[0::2]), _known(samples[1::2])
         label, share = views.pseudo_label(probabilities(self.teacher.module, target), known, self.threshold)
-        mean, std = self.data_preprocessor.mean, self.data_preprocessor.std
         crops, labels = [], []
         if self.mix:
             mixed, mixed_label = views.mix((source, truth), (target, label), known, generator)
-            crops.append(views.jitter(mixed, mean, std, generator, self.jitter))
+            crops.append(self._recoloured(mixed, generator))
             labels.append(mixed_label)
         if self.mask_ratio:
             shape = (len(target), *target.shape[2:])
             away = views.hidden(shape, self.mask_ratio, self.mask_block, generator).to(target.device)
-            crops.append(views.jitter(target, mean, std, generator, self.jitter).masked_fill(away[:, None], 0))
+            crops.append(self._recoloured(target, generator).masked_fill(away[:, None], 0))
             labels.append(label)
         return torch.cat(crops), torch.cat(labels), share.mean()
+
+    def _recoloured(self, images: Tensor, generator: Generator) -> Tensor:
+        if not self.colour:
+            return images
+        return views.jitter(images, self.data_preprocessor.mean, self.data_preprocessor.std, generator, self.colour)
 
 
 def probabilities(network: BaseSegmentor, images: Tensor) -> Tensor:

@@ -64,17 +64,15 @@ def mix(
     return torch.where(paste[:, None], image, under), torch.where(paste, label, guessed)
 
 
-def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, strength: float = 0.4) -> Tensor:
+def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, strength: float) -> Tensor:
     """Copies in other colours, half of them blurred.
 
     Args:
         images: normalised RGB.
         mean, std: ``(3, 1, 1)`` of the normalisation.
         strength: largest relative change of brightness, contrast, saturation and, in turns of the colour wheel, half
-            of it of the hue; 0: nothing is done, nor blurred.
+            of it of the hue.
     """
-    if not strength:
-        return images.clone()
     count, device = len(images), images.device
     light, contrast, saturation, hue = (
         ((torch.rand(4, count, generator=generator) * 2 - 1) * strength).to(device)[..., None, None]
