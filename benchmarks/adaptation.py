@@ -235,10 +235,10 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: data/adaptation, drawn when missing")
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing")
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
-    parser.add_argument("--start", type=int, default=0, help="iterations on the plain source before all rows (default: none)")
+    parser.add_argument("--start", type=int, default=0, help="iterations on the plain source before all rows (none)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     asked = parser.parse_args()

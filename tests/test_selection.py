@@ -97,7 +97,8 @@ def run(sample, tmp_path_factory):
 def test_inference_takes_the_checkpoint_and_the_scale_that_do_best(run, sample):
     frames = selection.target_frames(sample)
     assert len(frames) == 8
-    found = {f"iter_{n}.pth": selection.unsupervised_score(run, run / "train" / f"iter_{n}.pth", frames) for n in (1, 2, 3)}
+    names = [f"iter_{n}.pth" for n in (1, 2, 3)]
+    found = {name: selection.unsupervised_score(run, run / "train" / name, frames) for name in names}
     assert all(0 <= value <= 1 for score in found.values() for value in score.values())
     best = max(found, key=lambda name: found[name][selection.CRITERION])
     at = {

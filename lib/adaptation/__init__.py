@@ -34,7 +34,8 @@ source alone. ``threshold``: probability from which a teacher's label counts as 
 losses, times the share of sure pixels. ``mix``: learn from mixed crops. ``colour``: how much the student's crops
 change their colours (0-1); above 0, half of them are blurred too. ``mask_ratio``, ``mask_block``: share of a target
 crop that is hidden, and the side of a hidden patch in pixels; ratio 0: no masked crops. ``rare``: prefer source
-images of rare classes. ``enlarge``: the target's crops are enlarged by this, for streets that look smaller in the target.
+images of rare classes. ``enlarge``: the target's crops are enlarged by this, for streets that look smaller in the
+target.
 """
 
 _LONGEST = 0.999  # Hoyer et al., "DAFormer", CVPR 2022, for 40,000 iterations
