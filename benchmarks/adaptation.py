@@ -48,21 +48,22 @@ class Row:
 
 
 FITTED = {"lens": "fitted"}
-NARROW = FITTED | {"source_field": [0.4, 0.8]}
-SHORT = {"alpha": 0.97, "threshold": 0.6, "warmup": 0.1, "mask_ratio": 0}
-"""For trainings of a few hundred iterations: a teacher that follows quickly, labels that need less certainty."""
-SELF_TRAINING = {"self_training": True, "options": {f"self_training.{name}": value for name, value in SHORT.items()}}
-TEST_TIME = {"flip": True, "background": True, "islands": 1.0}
+SIZE = {"scales": "target"}
+SELF_TRAINING = {"self_training": True, "options": {"self_training.enlarge": 1.5, "self_training.alpha": 0.96}}
+TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
 ROWS = {
     "source": Row("source only", {"augment": False}),
     "overlay": Row("resized + overlay", {"lens": "none", "motion": False, "photometric": "none"}),
     "fixed": Row("fixed lens + overlay", {"lens": "fixed", "motion": False, "photometric": "none"}),
     "fitted": Row("fitted lens + 7 degrees of freedom", FITTED | {"photometric": "none"}),
     "photometric": Row("+ photometric matching", FITTED),
-    "narrow": Row("+ source taken to see less", NARROW),
-    "self-training": Row("+ self-training", NARROW, SELF_TRAINING),
-    "test-time": Row("+ test-time", NARROW, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "size": Row("+ image size chosen on the target's frames", FITTED, infer=SIZE, trained_as="photometric"),
+    "self-training": Row("+ self-training", FITTED, SELF_TRAINING, SIZE),
+    "test-time": Row("+ test-time", FITTED, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "untaught": Row("the same without self-training", FITTED, infer=TEST_TIME, trained_as="photometric"),
+    "flat": Row("resized + overlay + photometric matching + image size", {"lens": "none", "motion": False}, infer=SIZE),
     "oracle": Row("target's own labels", labels=True),
+    "oracle-size": Row("target's own labels + image size", infer=SIZE, trained_as="oracle", labels=True),
 }
 PROXY = "photometric"
 """The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
@@ -164,6 +165,8 @@ class Benchmark:
         items = dataset.read_split(bent, "val_source")
         folder = self.folder / "proxy"
         _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
+        frames = [(item.id, item.image) for item in dataset.read_split(self.data, "train_target")]
+        _write_table(folder / "train_target.csv", ("id", "img_path"), frames)
         rows = [(row, "-1") for row in dataset.row_ids([item.id for item in items])]
         _write_table(folder / "sample_submission.csv", ("id", "mask_rle"), rows)
         return folder, items[0].label.parent
@@ -219,7 +222,7 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
         for seed in seeds:
             if result := benchmark.finished(name, seed):
                 rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "asked"}
-    summary = {"data": benchmark.data.name, "recipe": benchmark.recipe, "iters": benchmark.iters,
+    summary = {"data": benchmark.data.name, "recipe": Path(benchmark.recipe).stem, "iters": benchmark.iters,
                "start": benchmark.start, "classes": CLASSES}  # fmt: skip
     summary |= {"gap closed": {name: gap_closed(rows, name) for name in rows if gap_closed(rows, name)}, "rows": rows}
     with whole_file(RESULTS / f"adaptation-{benchmark.data.name}.json") as temporary:
@@ -232,10 +235,10 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: data/adaptation, drawn when missing")
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing")
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
-    parser.add_argument("--start", type=int, default=0, help="iterations on the plain source before all rows (default: none)")
+    parser.add_argument("--start", type=int, default=0, help="iterations on the plain source before all rows (none)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     asked = parser.parse_args()

@@ -1,9 +1,9 @@
 """Does a criterion without labels know the better checkpoint? Over the runs that ``benchmarks/adaptation.py`` left.
 
 ``python benchmarks/selection.py --data DIR`` judges every checkpoint that those runs kept on the target's unlabelled
-frames (:func:`lib.prediction.selection.unsupervised_score`), takes it through stages 03 and 04, and compares the criteria with
-the true mIoU on the withheld test labels: rank and linear correlation over all checkpoints, and the mIoU of what each
-criterion would choose. Writes ``benchmarks/results/selection-<set>.json``.
+frames (:func:`lib.prediction.selection.unsupervised_score`), takes it through stages 03 and 04, and compares the
+criteria with the true mIoU on the withheld test labels: rank and linear correlation over all checkpoints, and the mIoU
+of what each criterion would choose. Writes ``benchmarks/results/selection-<set>.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from adaptation import RESULTS, ROOT, ROWS, link
 from lib import dataset
 from lib.fisheye import background
 from lib.inference import infer
-from lib.prediction.selection import some, unsupervised_score
+from lib.prediction.selection import target_frames, unsupervised_score
 from lib.runs import read_yaml, whole_file, write_yaml
 from lib.submission import score, submit
 from lib.training import checkpoints, scalars
@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args()
     data, folder = asked.data.resolve(), ROOT / "outputs" / "adaptation" / asked.data.name
-    paths = [item.image for item in dataset.read_split(data, "train_target")]
-    mask, frames = background.mine(paths).mask, some(paths)
+    mask = background.mine([item.image for item in dataset.read_split(data, "train_target")]).mask
+    frames = target_frames(data)
     found = []
     for seed in asked.seeds:
         for name, row in ROWS.items():
@@ -59,9 +59,11 @@ def main() -> None:
             if row.trained_as or row.labels or not (run / "submission.csv").exists():
                 continue
             for checkpoint in checkpoints(run):
-                found.append({"row": name, "seed": seed, "checkpoint": checkpoint.stem} | judged(data, run, checkpoint, frames, mask))
+                scores = judged(data, run, checkpoint, frames, mask)
+                found.append({"row": name, "seed": seed, "checkpoint": checkpoint.stem} | scores)
     table = pd.DataFrame(found)
-    result = {"checkpoints": len(table), "runs": table.groupby(["row", "seed"]).ngroups, "best": float(table["truth"].max())}
+    result = {"checkpoints": len(table), "runs": table.groupby(["row", "seed"]).ngroups}
+    result["best"] = float(table["truth"].max())
     for name in CRITERIA:
         result[name] = {
             "spearman": round(table[name].rank().corr(table["truth"].rank()), 3),

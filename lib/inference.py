@@ -31,7 +31,7 @@ def infer(
     sliding: bool | None = None,
     blend: str = "constant",
     flip: bool = False,
-    scales: Sequence[float] = (1.0,),
+    scales: Sequence[float] | str = (1.0,),
     views: int = 0,
     norms: float = 0.0,
     features: float = 0.0,
@@ -49,14 +49,15 @@ def infer(
         data: data set in the competition's layout; its ``test`` split is read.
         out: run folder with a finished training.
         checkpoint: a file, a URL or the name of a public release; None: the run's best by validation mIoU.
-            ``"agreement"``: the one, of those that the training kept, which agrees best with itself on the target's
-            frames (see :mod:`lib.prediction.selection`). Several: their probabilities are averaged. A file with a ``config.py``
-            beside it (in another run's ``train`` folder) is of the network described there.
+            ``"target"``: of those that the training kept, the one that does best on the target's frames without
+            labels (see :mod:`lib.prediction.selection`). Several: their probabilities are averaged. A file with a
+            ``config.py`` beside it (in another run's ``train`` folder) is of the network described there.
         sliding: overlapping windows of the recipe's crop size instead of the whole image; None: as the recipe
             says.
         blend: weight of a window's pixels where windows overlap: ``constant``, ``triangular`` or ``gaussian``.
         flip: average with the mirrored image.
-        scales: average over these multiples of the recipe's image size.
+        scales: average over these multiples of the recipe's image size. ``"target"``: the one that does best on the
+            target's frames without labels.
         views: average with the predictions on this many virtual pinhole views through the run's lens, where they
             reach; 0: none.
         norms: share (0-1) of the test images' statistics in the batch norms; 0: as trained.
@@ -83,12 +84,14 @@ def infer(
     if checkpoint is None and finished(out, "train") is None:
         raise InputError(f"{out / 'train'} is missing or unfinished. Run 02_train for this run folder first.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if checkpoint == "agreement":
+    if checkpoint == "target":
         checkpoint = selection.select(out, data, device)
     members = _members(out, checkpoint)
     for needed in (file for member in members for file in member):
         if not needed.is_file():
             raise InputError(f"{needed} does not exist. Run 02_train for this run folder first.")
+    if scales == "target":
+        scales = [selection.select_scale(out, members[0][1], data, device)]
     target = testtime.known_target(out) if views or background else None
     # All that can be refused is refused before `overwrite` deletes former masks.
     _check(len(members), views, target, dict(norms=norms, features=features), islands)

@@ -43,7 +43,7 @@ def model(head=None, **settings):
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)
-    given = {k: v for k, v in adaptation.SETTINGS.items() if k != "rare"}
+    given = {k: v for k, v in adaptation.SETTINGS.items() if k not in ("rare", "enlarge")}
     given |= {"warmup": 0, "alpha": 0.9, "mask_ratio": 0.5, "colour": 0.4} | settings
     return MODELS.build(dict(type="SelfTraining", segmentor=cfg, seed=0, **given)).train()
 
@@ -375,6 +375,18 @@ def test_the_teacher_looks_back_over_a_share_of_the_training(bent):
         cfg = recipes.resolve("demo", bent / "augmented", max_iters=iters)
         adaptation.add(cfg, bent / "augmented", seed=0)
         assert cfg.model.alpha == pytest.approx(alpha) and cfg.model.warmup == round(0.3 * iters)
+
+
+def test_the_targets_crops_are_enlarged(bent):
+    cfgs = [recipes.resolve("demo", bent / "augmented") for _ in range(2)]
+    cfgs[1].self_training = dict(enlarge=1.5)
+    for cfg in cfgs:
+        adaptation.add(cfg, bent / "augmented", 0)
+    steps = [{step["type"]: step for step in cfg.train_dataloader.dataset.target.pipeline} for cfg in cfgs]
+    plain, larger = (step["RandomResize"]["ratio_range"] for step in steps)
+    assert larger == tuple(1.5 * ratio for ratio in plain)
+    sources = [cfg.train_dataloader.dataset.source.pipeline for cfg in cfgs]
+    assert sources[0] == sources[1]
 
 
 def test_faulty_requests_are_named(bent, tmp_path):

@@ -48,7 +48,8 @@ def test_a_target_is_read_as_it_was_written(target, tmp_path):
     assert (again.lens, again.source, again.photometric) == (target.lens, target.source, target.photometric)
     replace(target, motion=False, source_field=(0.4, 0.8)).write(tmp_path)
     other = Target.read(tmp_path)
-    assert (again.motion, again.source_field, other.motion, other.source_field) == (True, bend.FILLED, False, (0.4, 0.8))
+    assert (again.motion, again.source_field) == (True, bend.FILLED)
+    assert (other.motion, other.source_field) == (False, (0.4, 0.8))
     assert (again.surroundings.mask == target.surroundings.mask).all() and again.surroundings.gains == target.surroundings.gains
     image, label = picture()
     draw = Draw.by(np.random.default_rng(3))

@@ -94,20 +94,31 @@ def run(sample, tmp_path_factory):
     return out
 
 
-def test_selection_takes_the_best_by_agreement_and_inference_takes_that(run, sample):
-    found = selection.judge(run, sample)
-    assert [path.name for path in found] == ["iter_1.pth", "iter_2.pth", "iter_3.pth"]
+def test_inference_takes_the_checkpoint_and_the_scale_that_do_best(run, sample):
+    frames = selection.target_frames(sample)
+    assert len(frames) == 8
+    names = [f"iter_{n}.pth" for n in (1, 2, 3)]
+    found = {name: selection.unsupervised_score(run, run / "train" / name, frames) for name in names}
     assert all(0 <= value <= 1 for score in found.values() for value in score.values())
-    best = max(found, key=lambda path: found[path]["agreement"])
-    infer(sample, run, checkpoint="agreement")
-    assert read_yaml(run / "run.yaml")["infer"]["parameters"]["checkpoint"].startswith(best.name)
+    best = max(found, key=lambda name: found[name][selection.CRITERION])
+    at = {
+        scale: selection.unsupervised_score(run, run / "train" / best, frames, scale=scale)[selection.CRITERION]
+        for scale in selection.SCALES
+    }
+    infer(sample, run, checkpoint="target", scales="target")
+    done = read_yaml(run / "run.yaml")["infer"]["parameters"]
+    assert done["checkpoint"].startswith(best)
+    assert done["scales"] == [max(at, key=at.get)]
 
 
 def test_withheld_labels_do_not_matter(run, sample, tmp_path):
-    """Selection and inference give the same where there are none."""
+    """Selection gives the same where there are none."""
     data = tmp_path / "data"
     shutil.copytree(sample, data, ignore=shutil.ignore_patterns("withheld"))
-    assert selection.judge(run, data) == selection.judge(run, sample)
+    assert selection.select(run, data) == selection.select(run, sample)
+    path = run / "train" / "iter_1.pth"
+    scores = [selection.unsupervised_score(run, path, selection.target_frames(folder)) for folder in (data, sample)]
+    assert scores[0] == scores[1]
 
 
 def test_only_the_sample_knows_of_withheld_labels():

@@ -1,4 +1,4 @@
-"""How good a checkpoint is on images without labels, and which of a run's checkpoints to take.
+"""How good a network is on images without labels: which checkpoint to take, and at which image size.
 
 A network that knows what it sees says the same of an image, of its mirror image and of a smaller copy. How far it
 does is measured like a prediction against labels: intersection over union per class, averaged over all scored
@@ -20,6 +20,11 @@ from lib.runs import InputError
 
 FRAMES = 24
 """Target frames that a checkpoint is judged on, spread evenly over those there are."""
+SCALES = (0.75, 1.0, 1.5, 2.0)
+"""Multiples of the recipe's image size to choose from. Streets look smaller through a fisheye than through the source
+camera; enlarged, they look as in training."""
+CRITERION = "information"
+"""Of :func:`unsupervised_score`, the one that decides: of those tried it goes best with the true mIoU."""
 _SMALLER = 0.75
 
 
@@ -28,6 +33,7 @@ def unsupervised_score(
     checkpoint: str | Path,
     frames: Sequence[str | Path],
     *,
+    scale: float = 1.0,
     mask: np.ndarray | None = None,
     device: str = "cpu",
 ) -> dict[str, float]:
@@ -37,6 +43,7 @@ def unsupervised_score(
         out: run folder whose ``train/config.py`` describes the network.
         checkpoint: its weights.
         frames: image files of the target camera.
+        scale: the frames are enlarged by this.
         mask: ``bool (H, W)``, pixels to leave out, of any size; None: the surroundings that the run found, if any.
         device: torch device.
 
@@ -48,8 +55,9 @@ def unsupervised_score(
         mutual information of Bridle et al., "Unsupervised classifiers, mutual information and phantom targets",
         NeurIPS 1991).
     """
-    network = Network(Path(out) / "train" / "config.py", checkpoint, device=device)
-    small = Network(Path(out) / "train" / "config.py", checkpoint, scales=(_SMALLER,), device=device)
+    config = Path(out) / "train" / "config.py"
+    network = Network(config, checkpoint, scales=(scale,), device=device)
+    small = Network(config, checkpoint, scales=(_SMALLER * scale,), device=device)
     own = Path(out) / "augmented" / "background.png"
     if mask is None and own.exists():
         mask = dataset.read_label(own) > 0
@@ -74,12 +82,17 @@ def unsupervised_score(
     mirror, smaller = map(_mean_iou, confusions)
     return {
         "agreement": (mirror + smaller) / 2, "mirror": mirror, "smaller": smaller,
-        "certainty": 1 - entropy / np.log(classes), "information": (spread - entropy) / np.log(classes),
+        "certainty": float(1 - entropy / np.log(classes)), "information": float((spread - entropy) / np.log(classes)),
     }  # fmt: skip
 
 
-def judge(out: str | Path, data: str | Path, device: str = "cpu") -> dict[Path, dict[str, float]]:
-    """:func:`unsupervised_score` of every checkpoint that the training of ``out`` kept, on target frames of ``data``.
+def select(out: str | Path, data: str | Path, device: str = "cpu") -> Path:
+    """The checkpoint that does best by :data:`CRITERION` on target frames, of those that the training of ``out`` kept.
+
+    Args:
+        out: run folder.
+        data: data set in the competition's layout; its ``train_target`` split is read.
+        device: torch device.
 
     Raises:
         InputError: no checkpoint there.
@@ -87,19 +100,25 @@ def judge(out: str | Path, data: str | Path, device: str = "cpu") -> dict[Path, 
     found = training.checkpoints(out)
     if not found:
         raise InputError(f"{Path(out) / 'train'} holds no checkpoint. Run 02_train for this run folder first.")
-    frames = some([item.image for item in dataset.read_split(data, "train_target")])
-    return {path: unsupervised_score(out, path, frames, device=device) for path in found}
+    return _best(found, lambda path: unsupervised_score(out, path, target_frames(data), device=device))
 
 
-def select(out: str | Path, data: str | Path, device: str = "cpu") -> Path:
-    """The checkpoint of ``out`` whose predictions agree best with themselves on the target frames of ``data``."""
-    scores = judge(out, data, device)
-    return max(scores, key=lambda path: scores[path]["agreement"])
+def select_scale(out: str | Path, checkpoint: str | Path, data: str | Path, device: str = "cpu") -> float:
+    """The one of :data:`SCALES` at which a checkpoint does best by :data:`CRITERION` on target frames."""
+    frames = target_frames(data)
+    return _best(SCALES, lambda scale: unsupervised_score(out, checkpoint, frames, scale=scale, device=device))
 
 
-def some(frames: Sequence[Path], most: int = FRAMES) -> list[Path]:
-    """At most ``most`` of them, evenly spread."""
-    return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
+def _best(choices, judge):
+    scores = {choice: judge(choice)[CRITERION] for choice in choices}
+    print(f"{CRITERION}: " + ", ".join(f"{getattr(c, 'stem', c)} {score:.4f}" for c, score in scores.items()))
+    return max(scores, key=scores.get)
+
+
+def target_frames(data: str | Path) -> list[Path]:
+    """At most :data:`FRAMES` of the target's frames, evenly spread."""
+    frames = [item.image for item in dataset.read_split(data, "train_target")]
+    return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).round().astype(int))]
 
 
 def _seen(mask: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
