@@ -47,8 +47,8 @@ test: .venv/.kernels .venv/.mask2former
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/.kernels
-	$(BIN)/python -m lib.sample --out data/sample
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	@[ -d data/sample ] || $(BIN)/python -m lib.sample --out data/sample
+	$(BIN)/jupyter lab --notebook-dir=notebooks $$([ "$$(id -u)" -ne 0 ] || echo --allow-root)
 
 bench: .venv/.kernels
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done

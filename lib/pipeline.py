@@ -7,6 +7,7 @@ executed notebooks, pictures and all, land in ``OUT/notebooks``.
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 import time
@@ -19,6 +20,16 @@ from lib.runs import InputError, finished, whole_file
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 STAGES = {"augment": "01_augment", "train": "02_train", "infer": "03_infer", "submit": "04_submit"}
+_FILES = {"cameras_file", "checkpoint", "load_from", "recipe"}
+"""Parameters that may name files."""
+
+
+_KINDS = {
+    bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number"),
+    list: (list, "a list"), str: (str, "a word"),
+}  # fmt: skip
+_ANY = {"amp", "scales"}
+"""Parameters that take words as well."""
 
 
 class NotebookError(RuntimeError):
@@ -57,11 +68,13 @@ def run(
         raise InputError(f"--from {first} comes after --to {last} (order: {', '.join(names)})")
     chosen = names[names.index(first) : names.index(last) + 1]
     data, out = Path(data).resolve(), Path(out).resolve()
-    wanted = {"data": str(data), "out": str(out), **(parameters or {})}
+    wanted = {"data": str(data), "out": str(out), **{k: _absolute(k, v) for k, v in (parameters or {}).items()}}
     known = {stage: _parameters(NOTEBOOKS / f"{STAGES[stage]}.ipynb") for stage in STAGES}
     if unknown := set(parameters or ()) - set().union(*known.values()):
         there = ", ".join(sorted(set().union(*known.values()) - {"data", "out", "overwrite"}))
         raise InputError(f"parameter {sorted(unknown)[0]!r} is in none of the notebooks (there are: {there})")
+    for defaults in known.values():
+        _check_kinds(defaults, parameters or {})
     if "recipe" in wanted and "train" in chosen:  # not only after an hour of 01_augment
         recipes.check(wanted["recipe"])
     for number, stage in enumerate(chosen, 1):
@@ -72,18 +85,39 @@ def run(
             print(f"{title}: finished before, skipped", flush=True)
             continue
         resume = False  # what follows a stage that ran again must run again
+        forced = {"overwrite": True} if overwrite and "overwrite" in known[stage] else {}
         print(f"{title} ...", flush=True)
         start = time.perf_counter()
-        _execute(NOTEBOOKS / target.name, target, {**given, "overwrite": True} if overwrite else given)
+        _execute(NOTEBOOKS / target.name, target, given | forced)
         print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
     return out
 
 
-def _parameters(notebook: Path) -> set[str]:
-    """Names that the notebook's ``parameters`` cell sets."""
+def _absolute(name: str, value):
+    """Files that a parameter names, seen from here: the notebooks run in their own folder."""
+    if name not in _FILES:
+        return value
+    if isinstance(value, list):
+        return [_absolute(name, one) for one in value]
+    if isinstance(value, dict):
+        return {key: _absolute(name, one) for key, one in value.items()}
+    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value
+
+
+def _parameters(notebook: Path) -> dict:
+    """Names and values that the notebook's ``parameters`` cell sets."""
     import papermill
 
-    return set(papermill.inspect_notebook(str(notebook)))
+    return {name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()}
+
+
+def _check_kinds(defaults: dict, given: dict) -> None:
+    """Raise InputError where a value is not of its default's kind, as far as the default has one."""
+    for name in given.keys() & defaults.keys() - _ANY:
+        default, value = defaults[name], given[name]
+        kind = next((kind for kind in _KINDS if type(default) is kind), None)
+        if kind and (not isinstance(value, _KINDS[kind][0]) or (isinstance(value, bool) and kind is not bool)):
+            raise InputError(f"{name}: {value!r} (expected: {_KINDS[kind][1]}, as {default!r})")
 
 
 def _executed_with(notebook: Path) -> dict | None:

@@ -137,3 +137,23 @@ def test_scores_are_printed_side_by_side(sample, run):
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0 and all(name in done.stdout for name in (*CLASSES, "mIoU"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("copies", "many", "a whole number"), ("flip", "maybe", "true or false"), ("islands", "lots", "a number"),
+     ("seed", True, "a whole number"), ("submission_size", 960, "a list")],
+)  # fmt: skip
+def test_values_of_another_kind_are_refused_before_anything_runs(name, value, expected, tmp_path):
+    with pytest.raises(InputError, match=f"{name}: {value!r} .expected: {expected}"):
+        pipeline.run(tmp_path, tmp_path / "run", parameters={name: value})
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_are_named_as_seen_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.pth").touch()
+    own = str(tmp_path / "own.pth")
+    assert pipeline._absolute("load_from", {"checkpoint": "own.pth", "classes": "ade20k"}) == {"checkpoint": own, "classes": "ade20k"}
+    assert pipeline._absolute("checkpoint", ["own.pth", "target"]) == [own, "target"]
+    assert pipeline._absolute("lens", "own.pth") == "own.pth"

@@ -201,3 +201,13 @@ def test_background_is_not_scored():
     predicted[label == len(CLASSES)] = 0  # Background taken for class 0
     areas = metric.intersect_and_union(predicted, label, len(CLASSES_WITH_BACKGROUND), 255)
     assert metric.compute_metrics([areas])["mIoU"] == pytest.approx(100 * (11 + 0.5) / 12, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"max_iters": -3}, "max_iters: -3 .expected: a whole number"), ({"batch_size": 0}, "batch_size: 0"),
+     ({"options": {"acumulate": 4}}, "options: 'acumulate' is no entry of a recipe")],
+)  # fmt: skip
+def test_what_no_training_can_do_is_refused(given, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        recipes.resolve("demo", tmp_path, **given)

@@ -273,6 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
     args = parser.parse_args(arguments)
     try:
+        labelled(args.folder)  # before a download of minutes
         network, size = from_checkpoint(args.checkpoint, ema=args.ema)
         accuracy = evaluate(
             network, args.folder, size=args.size or size, num_classes=network.head.out_features,

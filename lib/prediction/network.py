@@ -28,8 +28,8 @@ def check(blend: str, scales: Sequence[float], batch: int) -> None:
     """Raise InputError where a parameter of :class:`Network` is out of range."""
     if blend not in windows.BLENDS:
         raise InputError(f"blend: {blend!r} (expected one of: {', '.join(windows.BLENDS)})")
-    if not scales or min(scales) <= 0:
-        raise InputError(f"scales: {list(scales)} (expected: one or more positive numbers)")
+    if not isinstance(scales, list | tuple) or not scales or not all(isinstance(s, int | float) and s > 0 for s in scales):
+        raise InputError(f"scales: {scales!r} (expected: a list of one or more positive numbers)")
     if batch < 1:
         raise InputError(f"batch: {batch} (expected: 1 or more)")
 

@@ -93,7 +93,13 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
         InputError: see :func:`check`, or another kind of data set than the recipe is for.
     """
     cfg = load(recipe)
+    for name, value in (("max_iters", max_iters), ("batch_size", batch_size)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name}: {value!r} (expected: a whole number from 1, or None for the recipe's)")
     if options:
+        entries = {*cfg, *fitting.ENTRIES, "self_training"}
+        if unknown := sorted({str(name).partition(".")[0] for name in options} - entries):
+            raise InputError(f"options: {unknown[0]!r} is no entry of a recipe (there are: {', '.join(sorted(entries))})")
         cfg.merge_from_dict(options)
     for name in ("scale", "ratio_range", "crop_size"):
         cfg[name] = tuple(cfg[name])  # from YAML they come as lists

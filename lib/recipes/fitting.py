@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from lib.runs import InputError
 
+ENTRIES = ("accumulate", "clip_grad", "ema", "shard")
+
 
 def add(cfg) -> None:
     """Complete the config by what the recipe's entries ask for.
