@@ -66,8 +66,8 @@ def main() -> None:
     result["best"] = float(table["truth"].max())
     for name in CRITERIA:
         result[name] = {
-            "spearman": round(table[name].rank().corr(table["truth"].rank()), 3),
-            "pearson": round(table[name].corr(table["truth"]), 3),
+            "spearman": round(float(table[name].rank().corr(table["truth"].rank())), 3),
+            "pearson": round(float(table[name].corr(table["truth"])), 3),
             "chosen": float(table["truth"][table[name].idxmax()]),
         }  # fmt: skip
         print(f"{name:12} {result[name]}")

@@ -33,10 +33,10 @@ def test_the_gap_is_that_of_the_same_seed(bench):
 
 def test_the_table_gives_mean_and_spread(bench):
     text = bench.table({"source": row(0.2, 0.1), "oracle": row(0.4)})
-    assert "| source only | 0.150 (0.100–0.200) | 0.075 (0.050–0.100) | 2 |" in text
-    assert "| target's own labels | 0.400 | 0.200 | 1 |" in text
+    assert "| source only | 0.150 (0.100–0.200) | 0.00 | 0.075 (0.050–0.100) | 2 |" in text
+    assert "| target's own labels | 0.400 | 1.00 | 0.200 | 1 |" in text
     hidden = {seed: {"proxy": result["proxy"]} for seed, result in row(0.2, 0.1).items()}
-    assert "| source only | – | 0.075 (0.050–0.100) | 2 |" in bench.table({"source": hidden})
+    assert "| source only | – | – | 0.075 (0.050–0.100) | 2 |" in bench.table({"source": hidden})
 
 
 def test_a_finished_row_is_taken_only_with_the_same_parameters(bench, sample, tmp_path):

@@ -53,7 +53,7 @@ FITTED_ZOOM = (0.94, 1.06)
 """Scale of a fitted lens."""
 FILLED = (0.8, 1.1)
 """The source's half field where the lens is fitted, as a share of what the target sees to its sides. The source's
-own lens is unknown; with less than 1 the outermost view stays without labels, with more the street looks smaller."""
+own lens is unknown; with less than 1 the outermost view stays without labels, with more the street looks larger."""
 WIDEST = 1.3
 """Largest half field (rad) that a source image is taken to have."""
 
