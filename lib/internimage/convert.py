@@ -21,7 +21,12 @@ def convert(old: str | Path, new: str | Path) -> int:
 
     Returns:
         How many tensors there are.
+
+    Raises:
+        InputError: no such file, or one without tensors.
     """
+    if not Path(old).is_file():
+        raise InputError(f"{old}: no such file (expected a checkpoint written by torch.save).")
     content = torch.load(old, map_location="cpu", weights_only=False)
     kept = _only_tensors(content)
     if not kept:
