@@ -1,5 +1,6 @@
 """Self-training: what the teacher says, what the student is shown, and whole runs that stop and go on."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -31,14 +32,14 @@ def gen(seed=0):
     return Generator().manual_seed(seed)
 
 
-def model(head=None, **settings):
+def model(head=None, recipe="demo", **settings):
     """A tiny network in training of itself, as a run would build it."""
     from mmseg.registry import MODELS
 
     import lib.adaptation.segmentor  # noqa: F401 (registers it)
 
     init_default_scope("mmseg")
-    cfg = recipes.load("demo").model
+    cfg = recipes.load(recipe).model
     training._replace(cfg, "SyncBN", "BN")
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
@@ -161,6 +162,18 @@ def test_heads_that_classify_masks_give_probabilities_too():
     images = torch.cat([torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)])
     found = probabilities(Masks(), images)[:, :, 0, 0]
     assert torch.allclose(found, torch.tensor([[0.15, 0.75, 0.1], [0.03, 0.15, 0.02]]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mmdet") is None, reason="mmdetection is not installed")
+def test_mask2former_is_sure_of_some_pixels_and_learns_from_them():
+    import lib.recipes.mask2former  # noqa: F401 (registers the head)
+
+    net = model(recipe="demo_mask2former", threshold=0.0)
+    inputs, samples = batch(pairs=1)
+    losses = net(inputs, samples, "loss")
+    assert losses["sure"] == 1 and losses["target"] > 0
+    net.parse_losses(losses)[0].backward()
+    assert net.student.backbone.patch_embed.conv1.weight.grad.abs().sum() > 0
 
 
 # The student's views
