@@ -14,13 +14,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from lib import dataset
 from lib.classes import BACKGROUND, CLASSES, IGNORE
@@ -55,6 +55,7 @@ def lenses(size: tuple[int, int]) -> dict:
     return pairs
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def tables() -> list[dict]:
     """One thread. Milliseconds for a remap table, for the fixed-point tables made from it, for one image and one
     label of 2048x1024 through them; and the largest error of the table in source pixels."""
@@ -194,9 +195,7 @@ def offline() -> list[dict]:
     one process that resizes by PIL (nearest), masks by numpy and writes by OpenCV.
 
     Seconds per pair, medians of five rounds in turn, and how many times faster than that script in the same round.
-    ``wall`` counts the clock. ``undisturbed`` leaves out, thread by thread, the time in which Linux gave the processor to
-    others: what the clock would show on a machine with nothing else to do, but for threads that waited for one that was
-    so held up. ``processor`` counts processor time alone, shared out over the cores that a way uses. 01 writes images
+    ``wall`` counts the clock, ``processor`` processor time, shared out over the cores that a way uses. 01 writes images
     uncompressed; the second row compresses them.
     """
     cv2.setNumThreads(0)
@@ -211,9 +210,6 @@ def offline() -> list[dict]:
             Image.fromarray(label).save(pair[1])
 
         def script():
-            return _undisturbed(plain)[1]
-
-        def plain():
             for image, label in pairs:
                 small = np.array(Image.open(image).convert("RGB").resize((1920, 1080), Image.NEAREST))
                 classes = np.array(Image.open(label).resize((1920, 1080), Image.NEAREST))
@@ -228,8 +224,7 @@ def offline() -> list[dict]:
                 dataset.write_png(folder / "bent" / pair[0].name, image, compress)
                 dataset.write_png(folder / "bent" / pair[1].name, label)
 
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                return sum(seconds for _, seconds in pool.map(lambda pair: _undisturbed(one, pair), pairs * 2))
+            dataset.in_threads(one, pairs * 2, "pairs")
 
         cores, count = os.cpu_count(), len(pairs)
         ways = (script, 1, count), (ours, cores, 2 * count), (lambda: ours(True), cores, 2 * count)
@@ -238,7 +233,7 @@ def offline() -> list[dict]:
     rows = []
     for way, name in ((1, "as 01 writes"), (2, "compressed")):
         row = {"files": name}
-        for clock, kind in enumerate(("wall", "undisturbed", "processor")):
+        for clock, kind in enumerate(("wall", "processor")):
             ratio = times[:, 0, clock] / times[:, way, clock]
             row |= {
                 f"{kind}: script s": round(float(np.median(times[:, 0, clock])), 4),
@@ -250,26 +245,14 @@ def offline() -> list[dict]:
     return rows
 
 
-def _per_item(run: Callable, cores: int, items: int) -> tuple[float, float, float]:
-    """Seconds per item: of the clock; undisturbed, which ``run`` returns summed over threads; of the processor."""
+def _per_item(run: Callable, cores: int, items: int) -> tuple[float, float]:
+    """Seconds per item: of the clock, and of the processor."""
     wall, processor = time.perf_counter(), time.process_time()
-    undisturbed = run() / cores
-    return tuple(s / items for s in (
-        time.perf_counter() - wall, undisturbed, (time.process_time() - processor) / cores,
-    ))  # fmt: skip
+    run()
+    return (time.perf_counter() - wall) / items, (time.process_time() - processor) / cores / items
 
 
-def _undisturbed(work: Callable, *arguments) -> tuple[object, float]:
-    """What ``work`` returns, and its seconds without those that this thread waited in line for a processor."""
-
-    def waited() -> float:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-
-    start, before = time.perf_counter(), waited()
-    result = work(*arguments)
-    return result, time.perf_counter() - start - (waited() - before)
-
-
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def online() -> list[dict]:
     """Training crops of 512x1024 from a decoded 2048x1024 image, one thread: crops per second by how looks are
     matched, over 120 random draws and places in five rounds. ``wall`` counts the clock, ``processor`` the thread's own

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from lib.classes import CLASSES, IGNORE
@@ -361,8 +362,11 @@ def check(folder: str | Path, splits: Sequence[str] = tuple(SPLITS), classes: in
 
 
 def in_threads(work: Callable, items: Sequence, title: str) -> list:
-    """``work`` on each item in one thread per core, with a progress bar; results in the items' order."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    """``work`` on each item in one thread per core, with a progress bar; results in the items' order.
+
+    Every item is one core's work: numpy's matrix products would have further threads wait busily on all of them.
+    """
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(tqdm(pool.map(work, items), total=len(items), desc=title, unit="image", mininterval=1))
 
 

@@ -181,6 +181,8 @@ def _run(folder: Path, processes: int, max_iters: int) -> None:
     command += [__name__, str(folder / "config.py")]
     root = str(Path(__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    # Only the loaders' workers have matrix products for numpy; its threads would take their cores from the network's.
+    env.setdefault("OPENBLAS_NUM_THREADS", "1")
     if processes > 1:
         env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     child = subprocess.Popen(
