@@ -6,8 +6,8 @@ ratio_range = (0.8, 1.5)
 crop_size = (112, 192)
 batch_size = 4
 num_workers = 1
-max_iters = 250
+max_iters = 300
 warmup_iters = 20
-val_interval = 125
+val_interval = 150
 
 model = dict(decode_head=dict(channels=32))

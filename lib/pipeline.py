@@ -22,8 +22,8 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 STAGES = {"augment": "01_augment", "train": "02_train", "infer": "03_infer", "submit": "04_submit"}
 _FILES = {"cameras_file", "checkpoint", "load_from", "recipe"}
 """Parameters that may name files."""
-
-
+_STARTS_WITH = {"recipe", "batch_size", "seed", "processes", "amp", "options"}
+"""Parameters that a start on the plain source shares with what follows it."""
 _KINDS = {
     bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number"),
     list: (list, "a list"), str: (str, "a word"),
@@ -91,6 +91,26 @@ def run(
         _execute(NOTEBOOKS / target.name, target, given | forced)
         print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
     return out
+
+
+def start(data: str | Path, out: str | Path, iters: int, parameters: dict | None = None, overwrite: bool = False) -> Path:
+    """Train on the source as it is, before anything is bent: 01 and 02 in the run folder ``out``.
+
+    Bent images are harder to learn from at first. A finished start is taken as it is.
+
+    Args:
+        iters: length of this training.
+        data, parameters, overwrite: see :func:`run`; what is said of bending, and of what comes later, is left out.
+
+    Returns:
+        The best checkpoint, for ``load_from``.
+    """
+    from lib.training import best_checkpoint
+
+    shared = {name: value for name, value in (parameters or {}).items() if name in _STARTS_WITH}
+    shared |= {"augment": False, "max_iters": iters}
+    run(data, out, last="train", parameters=shared, resume=not overwrite, overwrite=overwrite)
+    return best_checkpoint(out)
 
 
 def _absolute(name: str, value):
@@ -172,6 +192,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--to", dest="last", choices=STAGES, default="submit", help="last stage")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="set a parameter of the notebooks' first cells; VALUE is YAML, e.g. -p max_iters 2000")  # fmt: skip
+    parser.add_argument("--start", type=int, default=0, metavar="ITERS",
+                        help="first train ITERS iterations on the source as it is, in OUT/start, and go on from there")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="skip finished stages")
     parser.add_argument("--overwrite", action="store_true", help="replace results made with other parameters")
     return parser.parse_args(arguments)
@@ -191,6 +213,11 @@ def main(arguments: list[str] | None = None) -> int:
         parameters = {name: _value(name, text) for name, text in args.parameters}
         if args.recipe:
             parameters["recipe"] = args.recipe
+        if args.start and parameters.get("load_from"):
+            raise InputError("--start and load_from both say what the training starts from (expected: one of them)")
+        if args.start and args.first in ("augment", "train") and args.last != "augment":
+            begun = start(args.data, Path(args.out) / "start", args.start, parameters, args.overwrite)
+            parameters["load_from"] = str(begun)
         run(args.data, args.out, first=args.first, last=args.last, parameters=parameters,
             resume=args.resume, overwrite=args.overwrite)  # fmt: skip
     except (InputError, NotebookError) as error:

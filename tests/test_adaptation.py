@@ -15,6 +15,7 @@ from torch import Generator
 import lib.internimage  # noqa: F401 (registers the backbone)
 from lib import adaptation, dataset, recipes, training
 from lib.adaptation import views
+from lib.adaptation.alignment import ClassShares
 from lib.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
 from lib.fisheye.augment import augment, rarity
 from lib.prediction.network import Network
@@ -24,7 +25,7 @@ QUICK = dict(
     max_iters=4, batch_size=2, self_training=True,
     options={"scale": (192, 108), "crop_size": (96, 160), "num_workers": 1, "val_interval": 100,
              "model.decode_head.dropout_ratio": 0.1, "self_training.warmup": 0.25, "self_training.threshold": 0.1,
-             "self_training.mask_ratio": 0.5, "self_training.colour": 0.4},
+             "self_training.mix": 0.5, "self_training.mask_ratio": 0.5, "self_training.colour": 0.4},
 )  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def model(head=None, recipe="demo", **settings):
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)
     given = {k: v for k, v in adaptation.SETTINGS.items() if k not in ("rare", "enlarge")}
-    given |= {"warmup": 0, "alpha": 0.9, "mask_ratio": 0.5, "colour": 0.4} | settings
+    given |= {"warmup": 0, "alpha": 0.9, "mix": 0.5, "mask_ratio": 0.5, "colour": 0.4} | settings
     return MODELS.build(dict(type="SelfTraining", segmentor=cfg, seed=0, **given)).train()
 
 
@@ -176,6 +177,26 @@ def test_mask2former_is_sure_of_some_pixels_and_learns_from_them():
     assert net.student.backbone.patch_embed.conv1.weight.grad.abs().sum() > 0
 
 
+def test_classes_are_named_as_often_as_the_source_has_them():
+    shares = ClassShares()
+    open_ = torch.ones(1, 40, 40, dtype=torch.bool)
+    open_[:, 30:] = False
+    for step in range(60):
+        # Sky is a fifth of the source; the teacher is never sure enough of it to name it, but nearly in some places.
+        truth = torch.where(torch.rand(1, 40, 40, generator=gen(step)) < 0.2, SKY, ROAD)
+        guess = torch.zeros(1, 13, 40, 40)
+        guess[:, SKY] = 0.35 * torch.rand(1, 40, 40, generator=gen(1000 + step))
+        guess[:, BACKGROUND] = 0.2
+        guess[:, ROAD] = 0.8 - guess[:, SKY]
+        assert (guess.argmax(1) == ROAD).all()
+        weighed = shares(guess, open_, truth)
+    assert torch.allclose(weighed.sum(1), torch.ones(1, 40, 40))
+    named = weighed[:, :BACKGROUND].argmax(1)[open_]
+    assert (named == SKY).float().mean().item() == pytest.approx(0.2, abs=0.05)
+    sky, was = weighed[0, SKY][open_[0]], guess[0, SKY][open_[0]]
+    assert torch.equal(sky.argsort(), was.argsort())  # the surest become Sky
+
+
 # The student's views
 
 
@@ -302,9 +323,9 @@ def test_images_of_rare_classes_are_drawn_more_often(sample, tmp_path):
     weight = table["weight"].astype(float).groupby(table["id"].str.rsplit("_", n=1).str[0]).sum()
     wanted = rarity(dataset.read_split(sample, "train_source"))
     assert np.allclose(weight / weight.sum(), [wanted[i] for i in weight.index], atol=1e-4)
-    pairs = crops(tmp_path / "three")
+    pairs = crops(tmp_path / "three", **{"self_training.rare": True})
     assert np.allclose(pairs.chances, table["weight"].astype(float) / len(wanted), atol=1e-4)
-    assert crops(tmp_path / "three", **{"self_training.rare": False}).chances is None
+    assert crops(tmp_path / "three").chances is None
 
 
 # Whole runs
@@ -332,7 +353,9 @@ def test_the_teacher_is_what_inference_loads(bent, adapted):
     network = Network(adapted / "train" / "config.py", best)
     assert same(dict(network.model.state_dict()), saved(adapted, best.name)[0])
     teacher, student = saved(adapted)
-    assert student.pop("teacher.steps") == 4 and student.keys() == teacher.keys() and not same(student, teacher)
+    assert student.pop("teacher.steps") == 4 and student.pop("shares.source").sum() == pytest.approx(1)
+    assert student.pop("shares.named").sum() == pytest.approx(1) and student.pop("shares.log_factor").any()
+    assert student.keys() == teacher.keys() and not same(student, teacher)
     logged = training.scalars(adapted)
     assert np.isfinite(logged["source"][1] + logged["target"][1]).all() and "sure" in logged
 
@@ -392,7 +415,7 @@ def test_the_teacher_looks_back_over_a_share_of_the_training(bent):
 
 def test_the_targets_crops_are_enlarged(bent):
     cfgs = [recipes.resolve("demo", bent / "augmented") for _ in range(2)]
-    cfgs[1].self_training = dict(enlarge=1.5)
+    cfgs[0].self_training, cfgs[1].self_training = dict(enlarge=1.0), dict(enlarge=1.5)
     for cfg in cfgs:
         adaptation.add(cfg, bent / "augmented", 0)
     steps = [{step["type"]: step for step in cfg.train_dataloader.dataset.target.pipeline} for cfg in cfgs]

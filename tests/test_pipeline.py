@@ -39,6 +39,21 @@ def test_the_notebooks_lead_from_images_to_a_submission(sample, run):
         assert pictures, f"{stage} shows no picture"
 
 
+def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
+    out = tmp_path / "run"
+    given = ["--data", str(sample), "--out", str(out), *QUICK, "--to", "train", "--start", "3"]
+    assert pipeline.main([*given, "-p", "photometric", "none"]) == 0
+    begun = out / "start"
+    record, first = read_yaml(out / "run.yaml"), read_yaml(begun / "run.yaml")
+    assert not first["augment"]["parameters"]["augment"] and first["train"]["parameters"]["max_iters"] == 3
+    assert record["augment"]["parameters"]["photometric"] == "none" and record["train"]["parameters"]["max_iters"] == 2
+    assert record["train"]["parameters"]["load_from"] == str(training.best_checkpoint(begun))
+    assert pipeline.main([*given, "-p", "photometric", "none", "--resume"]) == 0
+    assert capsys.readouterr().out.count("skipped") == 4 and read_yaml(begun / "run.yaml") == first
+    assert pipeline.main([*given, "-p", "load_from", "x.pth"]) == 1
+    assert "expected: one of them" in capsys.readouterr().err
+
+
 def test_resuming_skips_what_is_finished_and_repeats_what_is_not(sample, run, tmp_path, capsys):
     out = tmp_path / "run"
     shutil.copytree(run, out)

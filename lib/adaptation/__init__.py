@@ -1,7 +1,7 @@
 """Self-training: learn from the target camera's unlabelled frames as well.
 
-A mean teacher labels target crops, and the student learns from these labels on crops that it is not allowed to see
-as the teacher did: mixed with labelled source crops, in other colours, with patches missing. :func:`add` turns a
+A mean teacher labels target crops, and the student learns from these labels; by parameter on crops that it is not
+allowed to see as the teacher did: mixed with labelled source crops, in other colours, with patches missing. :func:`add` turns a
 resolved recipe into one that trains so: its network, whatever its head, stands inside a
 :class:`lib.adaptation.segmentor.SelfTraining`. Validation, checkpoints and inference go on with the plain network,
 which is the teacher.
@@ -19,23 +19,25 @@ SETTINGS = dict(
     warmup=0.3,
     threshold=0.6,
     weight=1.0,
-    mix=True,
+    align=True,
+    mix=0.0,
     colour=0.0,
     mask_ratio=0.0,
     mask_block=16,
-    rare=True,
-    enlarge=1.0,
+    rare=False,
+    enlarge=1.5,
 )
 """Defaults of ``self_training`` in a recipe.
 
 ``alpha``: the teacher keeps this share of itself in every iteration, less in the first ones; None: so much that it
 looks back over a twenty-fifth of the training, 0.999 at most. ``warmup``: share of the training that learns from the
 source alone. ``threshold``: probability from which a teacher's label counts as sure. ``weight``: of the target's
-losses, times the share of sure pixels. ``mix``: learn from mixed crops. ``colour``: how much the student's crops
-change their colours (0-1); above 0, half of them are blurred too. ``mask_ratio``, ``mask_block``: share of a target
-crop that is hidden, and the side of a hidden patch in pixels; ratio 0: no masked crops. ``rare``: prefer source
-images of rare classes. ``enlarge``: the target's crops are enlarged by this, for streets that look smaller in the
-target.
+losses, times the share of sure pixels. ``align``: the teacher names every class as often as the source's labels do.
+``mix``: share of the target's crops on which classes of a source crop are pasted. ``colour``: how much the student's
+crops change their colours (0-1); above 0, half of them are blurred too. ``mask_ratio``, ``mask_block``: share of
+further target crops that is hidden, and the side of a hidden patch in pixels; ratio 0: no such crops. ``rare``:
+prefer source images of rare classes. ``enlarge``: the target's crops are enlarged by this, for streets that look
+smaller in the target.
 """
 
 _LONGEST = 0.999  # Hoyer et al., "DAFormer", CVPR 2022, for 40,000 iterations

@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from torch.nn import ModuleList
 
 from lib.adaptation import views
+from lib.adaptation.alignment import ClassShares
 from lib.classes import IGNORE
 from lib.recipes import heads
 
@@ -33,15 +34,15 @@ class SelfTraining(BaseModel):
     Args:
         segmentor: config of the network, any of mmseg's segmentors.
         seed: of mixing, colours and patches.
-        alpha, warmup, threshold, weight, mix, colour, mask_ratio, mask_block: see :data:`lib.adaptation.SETTINGS`;
+        alpha, warmup, threshold, weight, align, mix, colour, mask_ratio, mask_block: see :data:`lib.adaptation.SETTINGS`;
             ``warmup`` in iterations.
 
     Source: Hoyer et al., "DAFormer", CVPR 2022, and "MIC", CVPR 2023.
     """
 
     def __init__(
-        self, segmentor: dict, *, seed: int, alpha: float, warmup: int, threshold: float, weight: float, mix: bool,
-        colour: float, mask_ratio: float, mask_block: int,
+        self, segmentor: dict, *, seed: int, alpha: float, warmup: int, threshold: float, weight: float, align: bool,
+        mix: float, colour: float, mask_ratio: float, mask_block: int,
     ):  # fmt: skip
         student: BaseSegmentor = MODELS.build(segmentor)
         super().__init__(data_preprocessor=student.data_preprocessor)
@@ -50,6 +51,7 @@ class SelfTraining(BaseModel):
         self.teacher = MomentumAnnealingEMA(student, momentum=1 - alpha, gamma=1)
         self.seed, self.warmup, self.threshold, self.weight = seed, warmup, threshold, weight
         self.mix, self.colour, self.mask_ratio, self.mask_block = mix, colour, mask_ratio, mask_block
+        self.shares = ClassShares() if align else None
 
     def train(self, mode: bool = True) -> SelfTraining:
         super().train(mode)
@@ -76,7 +78,7 @@ class SelfTraining(BaseModel):
     def _loss(self, inputs: Tensor, samples: list) -> dict[str, Tensor]:
         steps = int(self.teacher.steps)
         losses = _named("source", self.student.loss(inputs[0::2], samples[0::2]))
-        if steps < self.warmup or not (self.mix or self.mask_ratio):
+        if steps < self.warmup:
             return losses
         generator = Generator().manual_seed(_seed(self.seed, steps))
         crops, labels, sure = self._views(inputs, samples, generator)
@@ -89,12 +91,16 @@ class SelfTraining(BaseModel):
         """What the student is shown of the target: crops, their labels, and the share of sure pixels."""
         source, target = inputs[0::2], inputs[1::2]
         truth, known = _labels(samples[0::2]), _known(samples[1::2])
-        label, share = views.pseudo_label(probabilities(self.teacher.module, target), known, self.threshold)
-        crops, labels = [], []
+        guess = probabilities(self.teacher.module, target)
+        if self.shares:
+            guess = self.shares(guess, views.is_open(known), truth)
+        label, share = views.pseudo_label(guess, known, self.threshold)
+        shown, told = target, label
         if self.mix:
-            mixed, mixed_label = views.mix((source, truth), (target, label), known, generator)
-            crops.append(self._recoloured(mixed, generator))
-            labels.append(mixed_label)
+            mixed = views.mix((source, truth), (target, label), known, generator)
+            chosen = (torch.rand(len(target), generator=generator) < self.mix).to(target.device)[:, None, None]
+            shown, told = torch.where(chosen[:, None], mixed[0], target), torch.where(chosen, mixed[1], label)
+        crops, labels = [self._recoloured(shown, generator)], [told]
         if self.mask_ratio:
             shape = (len(target), *target.shape[2:])
             away = views.hidden(shape, self.mask_ratio, self.mask_block, generator).to(target.device)

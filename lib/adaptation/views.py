@@ -31,10 +31,15 @@ def pseudo_label(probabilities: Tensor, known: Tensor, threshold: float) -> tupl
         (Tranheden et al., "DACS", WACV 2021, 3.2).
     """
     probability, label = probabilities[:, :BACKGROUND].max(1)
-    open_ = (known != BACKGROUND) & (known != IGNORE)
+    open_ = is_open(known)
     sure = (probability > threshold) & open_
     share = sure.sum((1, 2)) / open_.sum((1, 2)).clamp(min=1)
     return torch.where(open_, label, known), share.to(probabilities.dtype)
+
+
+def is_open(known: Tensor) -> Tensor:
+    """``bool (N, H, W)``: where the label is neither Background nor beyond the image; ``known`` as above."""
+    return (known != BACKGROUND) & (known != IGNORE)
 
 
 def mix(
