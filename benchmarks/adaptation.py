@@ -49,23 +49,23 @@ class Row:
 
 PLAIN = {"motion": False, "mirror": False, "photometric": "none"}
 TAUGHT = {"self_training": True}
-TEST_TIME = {"scales": [1.0, 1.5], "flip": True, "background": True, "islands": 1.0}
+SIZE = {"scales": "target"}
+TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
 ROWS = {
     "source": Row("source only", {"augment": False}),
     "overlay": Row("resized + overlay", {"lens": "none"} | PLAIN),
     "fixed": Row("fixed lens + overlay", {"lens": "fixed"} | PLAIN),
     "fitted": Row("fitted lens + 7 degrees of freedom", {"photometric": "none"}),
     "photometric": Row("+ photometric matching"),
-    "self-training": Row("+ self-training", {}, TAUGHT),
+    "size": Row("+ image size chosen on the target's frames", infer=SIZE, trained_as="photometric"),
+    "self-training": Row("+ self-training", {}, TAUGHT, SIZE),
     "test-time": Row("+ test-time", {}, TAUGHT, TEST_TIME, trained_as="self-training"),
-    "size": Row("the same with the image size chosen on the target's frames", {}, TAUGHT,
-                TEST_TIME | {"scales": "target"}, trained_as="self-training"),
     "untaught": Row("the same without self-training", infer=TEST_TIME, trained_as="photometric"),
     "open": Row("the same without mirrored surroundings", {"mirror": False}, TAUGHT, TEST_TIME),
     "flat": Row("the same resized, not bent", {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
     "oracle": Row("target's own labels", labels=True),
     "oracle-test-time": Row("target's own labels + test-time", infer=TEST_TIME, trained_as="oracle", labels=True),
-}  # fmt: skip
+}
 PROXY = "photometric"
 """The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
 

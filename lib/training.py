@@ -101,7 +101,7 @@ def train(
     cfg.dump(folder / "config.py")
     with recorded(out, "train", parameters) as results:
         results["processes"] = processes
-        _run(folder, processes, cfg.max_iters)
+        _run(folder, processes, cfg.max_iters, cfg.num_workers)
         best = best_checkpoint(out)
         results["checkpoint"] = best.name
         results["val_mIoU"] = max(scalars(out).get("mIoU", ((), (float("nan"),)))[1])
@@ -173,7 +173,7 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _run(folder: Path, processes: int, max_iters: int) -> None:
+def _run(folder: Path, processes: int, max_iters: int, workers: int) -> None:
     """Run the training process to its end, showing a progress bar; its output goes to ``train.log``."""
     command = [sys.executable, "-m"]
     if processes > 1:
@@ -183,8 +183,11 @@ def _run(folder: Path, processes: int, max_iters: int) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     # Only the loaders' workers have matrix products for numpy; its threads would take their cores from the network's.
     env.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if processes > 1:
-        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    cores = os.cpu_count() or 1
+    if not _gpus():
+        cores -= processes * workers  # a small network is slowed down more by waiting for a core than by having one less
+    if processes > 1 or not _gpus():
+        env.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     child = subprocess.Popen(
         command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
     )

@@ -57,7 +57,7 @@ def test_a_finished_row_is_taken_only_with_the_same_parameters(bench, sample, tm
 
 def test_each_step_changes_one_thing(bench):
     """Rows that follow each other differ in one stage's parameters alone."""
-    rows = [bench.ROWS[name] for name in ("fitted", "photometric", "self-training", "test-time", "size")]
+    rows = [bench.ROWS[name] for name in ("fitted", "photometric", "size", "self-training", "test-time")]
     for before, after in zip(rows[:-1], rows[1:], strict=True):
         assert (before.augment != after.augment) + (before.train != after.train) + (before.infer != after.infer) == 1
     assert [name for name, one in bench.ROWS.items() if one.labels] == ["oracle", "oracle-test-time"]
