@@ -20,7 +20,7 @@ def run(augmented, folder, processes=1, **options):  # noqa: F811
     cfg.work_dir, cfg.amp, cfg.start_weights = str(folder), False, None
     folder.mkdir(exist_ok=True)
     cfg.dump(folder / "config.py")
-    training._run(folder, processes, 4)
+    training._run(folder, processes, 4, 0)
     return saved(folder, 4)
 
 
