@@ -187,7 +187,7 @@ def _target(size: tuple[int, int]) -> bend.Target:
     mask = Surroundings().mask(size)
     still = background.Background(mask, frame, np.zeros(mask.shape, np.float32), 2.0, (0.9, 1.0, 1.1))
     looks = photometric.statistics(frame, ~mask)[None], photometric.thumb(frame, ~mask)[None]
-    return bend.Target(still, target_camera(size), None, *looks)
+    return bend.Target(still, target_camera(size), None, *looks, source_view=(0.9, 2.0))
 
 
 def offline() -> list[dict]:

@@ -18,7 +18,7 @@ FLOORS = [
     {"lib.fisheye.radial", "lib.fisheye.cameras"},
     {"lib.fisheye.grid", "lib.fisheye.photometric"},
     {"lib.fisheye.warp"},
-    {"lib.fisheye.background", "lib.fisheye.circle", "lib.fisheye.edges",
+    {"lib.fisheye.background", "lib.fisheye.circle", "lib.fisheye.edges", "lib.fisheye.mirror",
      "lib.fisheye.plumbline"},
     {"lib.fisheye.calibration", "lib.fisheye.surroundings"},
     {"lib.sample"},

@@ -30,6 +30,8 @@ _LOOKS = 64
 """Target frames whose colours are kept."""
 _TEMPERATURE = 0.1
 """How sharply rare classes are preferred (see :func:`rarity`); smaller is sharper."""
+_AROUND = (0.76, 1.7)
+"""The fields of view that source images are taken to have, as shares of the one found: objects differ in size."""
 _SEEN = 0.0005
 """Share of an image from which a class counts as shown."""
 
@@ -42,7 +44,8 @@ def augment(
     lens: str = "fitted",
     cameras_file: str | Path | None = None,
     motion: bool = True,
-    source_field: Sequence[float] = bend.FILLED,
+    source_view: Sequence[float] | None = None,
+    mirror: bool = True,
     photometric: str = "statistics",
     copies: int = 1,
     seed: int = 0,
@@ -61,8 +64,9 @@ def augment(
             ``"none"``: no bending, the source is resized to the target's size.
         cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
             :meth:`lib.fisheye.cameras.Camera.to_dict`), used instead.
-        source_field: least and largest half field of view that a source image is taken to have, as a share of what the
-            fitted lens sees to its sides. Less leaves the outer view without labels, more makes the street larger.
+        source_view: least and largest horizontal field of view (degrees) that a source image is taken to have where the
+            lens is fitted. None: around what the source images' right angles say.
+        mirror: fill the target's view beyond the source with mirror images of it; False leaves it without labels.
         motion: turn and shift the virtual target camera a little, anew for every image.
         photometric: how images take on the target's look, see :data:`lib.fisheye.bend.PHOTOMETRIC`.
         copies: bent versions per training image on average, each with its own draw; from 2 on, images of rare
@@ -83,17 +87,15 @@ def augment(
         raise InputError(f"copies: {copies} (expected: 1 or more, or 0 with augment to bend while training)")
     if lens not in LENSES:
         raise InputError(f"lens: {lens!r} (expected one of: {', '.join(LENSES)})")
-    if len(source_field) != 2 or not 0 < source_field[0] <= source_field[1]:
-        raise InputError(f"source_field: {list(source_field)} (expected: two numbers above 0, the smaller first)")
+    view = None if source_view is None else _degrees(source_view)
     if photometric not in bend.PHOTOMETRIC:
         raise InputError(f"photometric: {photometric!r} (expected one of: {', '.join(bend.PHOTOMETRIC)})")
     parameters = {
         "data": str(Path(data).resolve()), "augment": augment, "lens": lens,
         "cameras_file": str(cameras_file) if cameras_file else None, "motion": motion,
+        "source_view": view, "mirror": mirror,
         "photometric": photometric, "copies": copies, "seed": seed,
     }  # fmt: skip
-    if tuple(source_field) != bend.FILLED:
-        parameters["source_field"] = [float(share) for share in source_field]
     known = _read_cameras(cameras_file) if cameras_file else None
     dataset.check(data, (*SPLITS, "train_target"))
     folder = claim(Path(out) / "augmented", parameters, overwrite)
@@ -105,7 +107,9 @@ def augment(
             if not known and lens in ASSUMED:
                 known = _assumed(lens, dataset.read_split(data, "train_source")[0].image, frames[0])
             lens = "given" if cameras_file else lens
-            change = get_to_know(frames, folder, known, lens, motion, source_field, photometric, results).bend
+            how = {"motion": motion, "mirror": mirror, "photometric": photometric}
+            sources = [item.image for item in dataset.read_split(data, "train_source")]
+            change = get_to_know(frames, sources, folder, known, lens, view, results, **how).bend
         else:
             change = _Resize(dataset.read_image(frames[0]).shape[1::-1])
         weights = rarity(dataset.read_split(data, "train_source"))
@@ -131,16 +135,17 @@ def _name_targets(data: str | Path, folder: Path) -> None:
 
 
 def get_to_know(
-    frames, folder: Path, known, lens: str, motion: bool, source_field, photometric_: str, results: dict
+    frames, sources, folder: Path, known, lens: str, source_view: list[float] | None, results: dict, **how
 ) -> bend.Target:
     """The target camera from its ``frames`` (paths), kept in ``folder``.
 
     Args:
+        sources: paths of source images.
         known: its (source, target) cameras, or None.
         lens: one of ``LENSES``, or ``"given"``; with known cameras only a note.
-        motion, source_field: see :func:`augment`.
-        photometric_: one of :data:`lib.fisheye.bend.PHOTOMETRIC`.
-        results: takes how sure the lens is.
+        source_view: see :func:`augment`.
+        results: takes how sure the lens is, and what the source is taken to see.
+        how: further fields of :class:`lib.fisheye.bend.Target`.
     """
     groups = surroundings.mine(frames)
     found = [one.background for one in groups]
@@ -164,11 +169,22 @@ def get_to_know(
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
             camera, notes["lens"] = fitted.camera, "fitted"
-    shares = tuple(one.share for one in groups)
-    target = bend.Target(found[0], camera, source, statistics, thumbs, photometric_, tuple(found[1:]), shares, shown,
-                         motion, tuple(source_field))  # fmt: skip
+            how["source_view"] = _source_view(sources, source_view, results, notes)
+    target = bend.Target(found[0], camera, source, statistics, thumbs, others=tuple(found[1:]),
+                         shares=tuple(one.share for one in groups), shown=shown, **how)  # fmt: skip
     target.write(folder, **notes)
     return target
+
+
+def _source_view(paths, degrees: list[float] | None, results: dict, notes: dict) -> tuple[float, float]:
+    """Least and largest field of view (rad), as given or around what the source images say."""
+    if degrees is None:
+        found = calibration.field_of_view(paths)
+        notes["source_report"] = found.report
+        print(f"source: {found.report}")
+        degrees = [round(float(np.degrees(share * found.angle)), 2) for share in _AROUND]
+    results["source_view"] = degrees
+    return tuple(map(float, np.radians(degrees)))
 
 
 def rarity(items: list[dataset.Item]) -> dict[str, float]:
@@ -276,6 +292,17 @@ def _assumed(lens: str, source: Path, target: Path) -> tuple[cameras.Camera, cam
         same = cameras.Pinhole.from_fov(target_size, 1.0)
         return same.scaled(source_size), same
     return bend.guessed_cameras(0.5, 0.5, source_size, target_size)
+
+
+def _degrees(view) -> list[float]:
+    try:
+        least, most = map(float, view)
+        sound = 0 < least <= most < 180
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise InputError(f"source_view: {view!r} (expected: two angles between 0 and 180 degrees, the smaller first)")
+    return [least, most]
 
 
 def _read_cameras(path: str | Path) -> tuple[cameras.Camera, cameras.Camera]:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from lib import dataset
-from lib.fisheye import cameras, photometric, surroundings, warp
+from lib.fisheye import cameras, mirror, photometric, surroundings, warp
 from lib.fisheye.background import Background
 from lib.runs import InputError, read_yaml, whole_file, write_yaml
 
@@ -51,9 +51,8 @@ GUESSED_ZOOM = (0.9, 1.25)
 """Scale of a guessed lens; at 1 the bent source just fills the target's width."""
 FITTED_ZOOM = (0.94, 1.06)
 """Scale of a fitted lens."""
-FILLED = (0.8, 1.1)
-"""The source's half field where the lens is fitted, as a share of what the target sees to its sides. The source's
-own lens is unknown; with less than 1 the outermost view stays without labels, with more the street looks larger."""
+SOURCE_VIEW = (0.9, 2.0)
+"""Horizontal field of view (rad) that a source image is taken to have where nothing else is said."""
 WIDEST = 1.3
 """Largest half field (rad) that a source image is taken to have."""
 
@@ -112,8 +111,8 @@ class Target:
     Attributes:
         surroundings: what it sees of itself; where that changed between its frames, what it saw most often.
         lens: its fitted or given camera; None: every image draws its own from a guessed family.
-        source: the given source camera; None: it is guessed to fill the target's view. With it, nothing about the
-            two lenses is left to chance.
+        source: the given source camera; None: it is drawn. With it, nothing about the two lenses is left to
+            chance.
         statistics: ``float32 (N, 2, 3)``, colours of target frames.
         thumbs: ``uint8 (N, 72, 128, 3)``, small copies of them.
         photometric: one of :data:`PHOTOMETRIC`.
@@ -121,8 +120,9 @@ class Target:
         shares: how often it saw each of them, the first one first; they sum to 1.
         shown: ``int (N,)``, which of them the target frame of each look shows; None: all show the first.
         motion: whether the camera turns and shifts from image to image.
-        source_field: least and largest half field that a source image is taken to have where its camera is not
-            given, as a share of what the target sees to its sides.
+        source_view: least and largest horizontal field of view (rad) that a source image is taken to have where the
+            lens is known and its own camera is not.
+        mirror: whether mirror images of the source fill the view beyond it, see :mod:`lib.fisheye.mirror`.
     """
 
     surroundings: Background
@@ -135,7 +135,8 @@ class Target:
     shares: tuple[float, ...] = (1.0,)
     shown: np.ndarray | None = None
     motion: bool = True
-    source_field: tuple[float, float] = FILLED
+    source_view: tuple[float, float] = SOURCE_VIEW
+    mirror: bool = True
 
     def __post_init__(self):
         if self.photometric not in PHOTOMETRIC:
@@ -173,19 +174,12 @@ class Target:
         target = replace(target, fx=target.fx * zoom, fy=target.fy * zoom)
         if isinstance(target, cameras.Fisheye):
             target = replace(target, k=(target.k[0] + draw.bend, *target.k[1:]))
-        half = min(WIDEST, _place(self.source_field, draw.field) * self._side)
+        half = min(WIDEST, _place(self.source_view, draw.field) / 2)
         return cameras.Pinhole.from_fov(source_size, 2 * half), target
 
     @cached_property
-    def _side(self) -> float:
-        """Angle to the axis (rad) at which the lens's view ends to the sides, the wider of the two."""
-        lens = self.lens.scaled(self.size)
-        row = int(np.clip(round(lens.cy), 0, self.size[1] - 1))
-        seen = np.flatnonzero(~self.surroundings.mask[row])
-        ends = seen[[0, -1]] if seen.size else np.array([0, self.size[0] - 1])
-        rays = lens.unproject(np.stack([ends, np.full(2, row)], axis=-1).astype(float))
-        angles = np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])
-        return float(np.nanmax(angles)) if np.isfinite(angles).any() else WIDEST
+    def _cells(self) -> list[np.ndarray]:
+        return [mirror.cells(own.mask) for own in self.all_surroundings]
 
     def bend(
         self, image: np.ndarray, label: np.ndarray, draw: Draw, region: tuple[int, int, int, int] | None = None
@@ -206,10 +200,13 @@ class Target:
             draw = replace(draw, **dict.fromkeys(MOTION, 0.0))
         source, target = self.cameras(draw, label.shape[::-1])
         turn = warp.rotation(draw.yaw, draw.pitch, draw.roll)
-        table = warp.between(target, source, turn, region, (draw.right, draw.down, draw.forward))
-        bent, label = table.image(image), table.label(label)
         which = min(int(np.searchsorted(np.cumsum(self.shares), draw.plate, side="right")), len(self.others))
-        plate = self.all_surroundings[which]
+        plate, shift = self.all_surroundings[which], (draw.right, draw.down, draw.forward)
+        if self.mirror and isinstance(source, cameras.Pinhole):
+            table = mirror.between(target, source, turn, region, shift, self._cells[which])
+        else:
+            table = warp.between(target, source, turn, region, shift)
+        bent, label = table.image(image), table.label(label)
         if self.photometric == "none":
             return plate.paste(bent, label, None, region)
         bent = self._recolour(bent, image, table, self._look(draw.frame, which))
@@ -227,7 +224,7 @@ class Target:
             frames = np.flatnonzero(self.shown == which)
         return int(frames[min(int(place * len(frames)), len(frames) - 1)])
 
-    def _recolour(self, bent: np.ndarray, image: np.ndarray, table: warp.Warp, frame: int) -> np.ndarray:
+    def _recolour(self, bent: np.ndarray, image: np.ndarray, table: warp.Warp | mirror.Mirrored, frame: int) -> np.ndarray:
         small = photometric.thumb(image)
         if self.photometric == "statistics":
             # From whole images, so that a crop of sky alone is not taken for a grey street.
@@ -260,8 +257,8 @@ class Target:
         known = {"source": self.source, "target": self.lens}
         described = {name: camera and camera.to_dict() for name, camera in known.items()}
         look = {
-            "photometric": self.photometric, "motion": self.motion, "source_field": list(self.source_field),
-            "surroundings": several,
+            "photometric": self.photometric, "motion": self.motion, "source_view": list(self.source_view),
+            "mirror": self.mirror, "surroundings": several,
         }  # fmt: skip
         write_yaml(folder / "camera.yaml", {**described, **look, **notes})
 
@@ -283,7 +280,7 @@ class Target:
         shares = tuple(own["share"] for own in several)
         shown = looks["shown"] if "shown" in looks else None
         looks = looks["statistics"], looks["thumbs"]
-        more = found.get("motion", True), tuple(found.get("source_field", FILLED))
+        more = found.get("motion", True), tuple(found.get("source_view", SOURCE_VIEW)), found.get("mirror", True)
         return cls(first, lens, source, *looks, found["photometric"], tuple(others), shares, shown, *more)
 
 

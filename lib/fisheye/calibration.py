@@ -1,4 +1,4 @@
-"""The target's lens, from its own frames and no labels: centre, focal length and distortion.
+"""The target's lens, from its own frames and no labels (centre, focal length, distortion), and the source's view.
 
 Three kinds of evidence are weighed in one fit. The image circle, where the lens shows its rim, gives the centre and
 a first idea of the focal length. Edges must become straight (:mod:`lib.fisheye.plumbline`), and those that follow
@@ -37,6 +37,9 @@ _CAUTION = 2.0
 """The fit's own error estimate is multiplied by this. On rendered streets it is right as it is; real streets have
 fewer right angles, and houses that lean the same way in every frame."""
 _THIN = 0.3  # confidence below which the expected lens is the safer answer
+_HALF_VIEW = 0.6  # rad: half the horizontal field of view that is expected of an undistorted camera
+_TANGENT = (1 / 3, 2 / 15, 17 / 315, 62 / 2835)  # tan(theta) = theta (1 + k1 theta^2 + ...)
+_PINHOLE_DEVIATION = (0.01, 0.01, 0.35, 1e-3, 1e-3, 1e-3, 1e-3)  # the first two in widths
 
 
 @dataclass(frozen=True)
@@ -127,16 +130,15 @@ def fit(paths: Sequence[str | Path], background: Background) -> Calibration:
     """
     if not len(paths):
         raise InputError("calibration: no target frames, at least 1 is needed.")
-    chosen = [Path(paths[i]) for i in np.unique(np.linspace(0, len(paths) - 1, _FRAMES).round().astype(int))]
     height, width = background.mask.shape
-    size = (min(width, _WIDTH), round(height * min(width, _WIDTH) / width))
+    size = _shrunk((width, height))
     view = _view(background.mask, size)
     if not view.any():
         raise InputError("calibration: the static surroundings cover the whole image, no street is left to look at.")
-    found = in_threads(lambda path: _edges(path, (width, height), size, view), chosen, "calibration")
+    chosen = _some(paths)
+    lines = _lines(chosen, (width, height), view, "calibration")
     rim = circle.find(background.mask, size)
     expected = prior(size, rim)
-    lines = plumbline.Edges(np.concatenate(found), np.repeat(np.arange(len(found)), [len(one) for one in found]))
     doubt = _doubt(expected.mean, np.diag(expected.deviation**2), view)
     report = [f"{len(chosen)} frame(s), {len(lines.points)} long smooth edges.", _about(rim, width / size[0])]
     best = _best(lines, expected, view)
@@ -167,9 +169,80 @@ def guess(background: Background) -> Fisheye:
     return _camera(prior((width, height), circle.find(background.mask, (width, height))).mean, (width, height))
 
 
-def _edges(path: Path, frame_size: tuple[int, int], size: tuple[int, int], view: np.ndarray) -> np.ndarray:
-    image = read_image(path)
+@dataclass(frozen=True)
+class FieldOfView:
+    """How much an undistorted camera sees.
+
+    Attributes:
+        angle: horizontal field of view (rad).
+        deviation: its expected error (rad, one standard deviation).
+        fitted: False where the images said too little and ``angle`` is what is expected of any camera.
+        report: what evidence there was, in sentences.
+    """
+
+    angle: float
+    deviation: float
+    fitted: bool
+    report: str
+
+
+def field_of_view(paths: Sequence[str | Path]) -> FieldOfView:
+    """Find the field of view of the undistorted camera that took street images, by its right angles.
+
+    Looks at up to 150 images, evenly spread, of the first one's size; nothing is left to chance.
+
+    Args:
+        paths: image files of one camera.
+
+    Raises:
+        InputError: no images, or unreadable ones.
+    """
+    if not len(paths):
+        raise InputError("field of view: no source images, at least 1 is needed.")
+    chosen = _some(paths)
+    whole = read_image(chosen[0]).shape[1::-1]
+    width, height = size = _shrunk(whole)
+    view = np.ones((height, width), bool)
+    lines = _lines(chosen, whole, view, "field of view", strict=False)
+    expected = plumbline.Prior(
+        np.array([(width - 1) / 2, (height - 1) / 2, np.log(width / 2 / np.tan(_HALF_VIEW)), *_TANGENT]),
+        np.array(_PINHOLE_DEVIATION) * (width, width, 1, 1, 1, 1, 1),
+    )
+    best = _best(lines, expected, view)
+    unsure = expected.deviation[2] if best is None else _CAUTION * float(np.sqrt(best.covariance[2, 2]))
+    fitted = best is not None and unsure < (1 - _THIN) * expected.deviation[2]
+    log_focal = best.lens[2] if fitted else expected.mean[2]
+    unsure = unsure if fitted else float(expected.deviation[2])
+    half = float(np.arctan(width / 2 / np.exp(log_focal)))
+    deviation = unsure * float(np.sin(2 * half))  # d(2 half) / d(log f)
+    report = f"{len(chosen)} image(s), {len(lines.points)} long smooth edges. "
+    report += _evidence(best) if fitted else "Too little to tell the field of view: it is a guess, that of an ordinary camera."
+    report += f" The source sees {np.degrees(2 * half):.1f} degrees across, give or take {np.degrees(deviation):.1f}."
+    return FieldOfView(2 * half, deviation, fitted, report)
+
+
+def _some(paths: Sequence[str | Path]) -> list[Path]:
+    return [Path(paths[i]) for i in np.unique(np.linspace(0, len(paths) - 1, _FRAMES).round().astype(int))]
+
+
+def _shrunk(size: tuple[int, int]) -> tuple[int, int]:
+    width = min(size[0], _WIDTH)
+    return width, round(size[1] * width / size[0])
+
+
+def _lines(
+    paths: list[Path], size: tuple[int, int], view: np.ndarray, name: str, strict: bool = True
+) -> plumbline.Edges:
+    """The edges in ``view`` of all images of ``size``; with ``strict`` no other size is allowed."""
+    found = in_threads(lambda path: _edges(path, size, view, strict), paths, name)
+    return plumbline.Edges(np.concatenate(found), np.repeat(np.arange(len(found)), [len(one) for one in found]))
+
+
+def _edges(path: Path, frame_size: tuple[int, int], view: np.ndarray, strict: bool) -> np.ndarray:
+    image, size = read_image(path), view.shape[::-1]
     if image.shape[1::-1] != frame_size:
+        if not strict:
+            return np.empty((0, edges.POINTS, 2))
         found, wanted = ("x".join(map(str, s)) for s in (image.shape[1::-1], frame_size))
         raise InputError(f"{path}: {found} px, but the background is {wanted}. The frames must be of one camera.")
     if size != frame_size:

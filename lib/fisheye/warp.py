@@ -7,6 +7,7 @@ keeps the classes that are thinner than a pixel. :func:`between` keeps a few rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -21,6 +22,8 @@ THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)
 """Classes that shrink away first; a minified label keeps them where they fill ``THIN_SHARE`` of a pixel."""
 THIN_SHARE = 0.2
 """Read bilinearly, which smooths: it labels as much as a quarter of the pixel, counted exactly, would."""
+SLACK = 0.05
+"""Source pixels by which a table may be off."""
 
 _LEVELS = 6  # of the pyramid: a source shrunk by up to 2 ** 6
 _SHRINKS = 1.1  # source pixels per target pixel from which a label's thin classes need care
@@ -53,7 +56,7 @@ def remap_table(
     Returns:
         ``float32 (height, width, 2)`` source pixels (x, y); NaN where the source sees nothing.
     """
-    ready = Warp(_grid(target, source, turn, region, shift), (source.width, source.height))
+    ready = made(target, source, turn, region, shift)
     table = cv2.merge([ready.x, ready.y])
     table[~ready.covered] = np.nan
     return table
@@ -64,10 +67,15 @@ def _grid(target: Camera, source: Camera, turn, region, shift) -> grid.Grid:
     turn = np.eye(3) if turn is None else turn
 
     def exact(x, y):
-        rays = target.unproject(np.stack([x + x0, y + y0], axis=-1)) @ turn.T
-        return source.project(rays if shift is None else _seen_from(shift, rays))
+        return source.project(rays(target, np.stack([x + x0, y + y0], axis=-1), turn, shift))
 
     return grid.compute(exact, (width, height), (source.width, source.height))
+
+
+def rays(target: Camera, pixels: np.ndarray, turn: np.ndarray, shift=None) -> np.ndarray:
+    """Source rays ``float64 (..., 3)`` of target pixels ``(..., 2)``; see :func:`remap_table`."""
+    there = target.unproject(pixels) @ turn.T
+    return there if shift is None else _seen_from(shift, there)
 
 
 def _seen_from(shift, rays: np.ndarray) -> np.ndarray:
@@ -83,6 +91,61 @@ def covered(table: np.ndarray) -> np.ndarray:
     return np.isfinite(table[..., 0])
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A part of source images, and where copies of it, halved again and again, stand in one picture.
+
+    Attributes:
+        part: rows and columns.
+        places: (level, x, y, width, height) per copy, halved ``level`` times. The largest stands left, the others below
+            one another on its right, each framed by a pixel.
+    """
+
+    part: tuple[slice, slice]
+    places: tuple[tuple[int, int, int, int, int], ...]
+
+    @classmethod
+    def of(cls, part: tuple[slice, slice], least: int, most: int) -> Layout:
+        """With copies halved ``least`` to ``most`` times."""
+        places, x, y = [], 1, 1
+        for level in range(least, most + 1):
+            height, width = (max(1, (side.stop - side.start) >> level) for side in part)
+            places.append((level, x, y, width, height))
+            x, y = (x + width + 2, 1) if len(places) == 1 else (x, y + height + 2)
+        return cls(part, tuple(places))
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """The picture of ``uint8 (h, w)`` or ``(h, w, 3)``."""
+        image, halved = image[self.part], 0
+        right, bottom = (max(place[i] + place[i + 2] for place in self.places) + 1 for i in (1, 2))
+        picture = np.empty((bottom, right, *image.shape[2:]), np.uint8)
+        for level, x, y, width, height in self.places:
+            while halved < level:
+                halved += 1
+                half = tuple(max(1, n // 2) for n in image.shape[1::-1])
+                image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+            framed = picture[y - 1 : y + height + 1, x - 1 : x + width + 1]
+            cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE, dst=framed)
+        return picture
+
+
+class Thin:
+    """Where the thin classes of a label ``uint8 (h, w)`` are, as pictures of a layout."""
+
+    def __init__(self, label: np.ndarray, layout: Layout):
+        self.label, self.layout = label, layout
+
+    @cached_property
+    def any(self) -> np.ndarray:
+        return self.layout.picture(cv2.LUT(self.label, _IS_THIN))
+
+    @cached_property
+    def each(self) -> dict[int, np.ndarray]:
+        """By class, those that occur."""
+        masks = {c: cv2.compare(self.label, c, cv2.CMP_EQ) for c in THIN}
+        return {c: self.layout.picture(mask) for c, mask in masks.items() if cv2.countNonZero(mask)}
+
+
 @dataclass(frozen=True, eq=False)
 class Warp:
     """A map of pixels made ready for images and labels of one size.
@@ -90,10 +153,14 @@ class Warp:
     Attributes:
         grid: the map.
         size: (width, height) of the source images.
+        together: maps that share their :attr:`layout`; empty: this one alone.
+        slack: source pixels beyond the image's sides that it still covers, lest a gap is left between images that meet.
     """
 
     grid: grid.Grid | grid.Dense
     size: tuple[int, int]
+    together: Sequence[Warp] = ()
+    slack: float = 0.0
 
     @cached_property
     def x(self) -> np.ndarray:
@@ -110,30 +177,34 @@ class Warp:
         """``bool (H, W)``: target pixels that the source image covers."""
         return self._seen > 0
 
-    def image(self, image: np.ndarray) -> np.ndarray:
-        """``uint8 (h, w, 3)`` seen through the map, as large as that; black where the source sees nothing."""
+    def image(self, image: np.ndarray, picture: np.ndarray | None = None) -> np.ndarray:
+        """``uint8 (h, w, 3)`` seen through the map, as large as that; black where the source sees nothing.
+
+        ``picture`` is the layout's, where it has been made before.
+        """
         self._check(image)
-        bent = self._sample(image[self._part])
+        bent = cv2.remap(self.layout.picture(image) if picture is None else picture, *self._maps, cv2.INTER_LINEAR)
         return bent if self._sees_all else cv2.bitwise_and(bent, bent, mask=self._seen)
 
-    def label(self, label: np.ndarray) -> np.ndarray:
+    def label(self, label: np.ndarray, thin: Thin | None = None) -> np.ndarray:
         """``uint8 (h, w)`` class ids seen through the map; IGNORE where the source sees nothing.
 
         A pixel takes the class at its centre; where the map shrinks, a class of ``THIN`` that fills at least
-        ``THIN_SHARE`` of a pixel takes it first.
+        ``THIN_SHARE`` of a pixel takes it first. ``thin`` are the label's, where they were looked for before.
         """
         self._check(label)
-        bent = cv2.remap(label, *self._planes, cv2.INTER_NEAREST, borderValue=IGNORE)
+        bent = cv2.remap(label, *self._planes, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        if not self._sees_all:
+            cv2.copyTo(np.full_like(bent, IGNORE), cv2.bitwise_not(self._seen), bent)
         if not (self._area > _SHRINKS).any():
             return bent
-        part = label[self._part]
-        filled = cv2.compare(self._sample(cv2.LUT(part, _IS_THIN)), round(THIN_SHARE * 255), cv2.CMP_GE)
+        thin = thin or Thin(label, self.layout)
+        filled = cv2.compare(cv2.remap(thin.any, *self._maps, cv2.INTER_LINEAR), round(THIN_SHARE * 255), cv2.CMP_GE)
         found = cv2.findNonZero(cv2.bitwise_and(filled, self._seen, mask=self._shrinks))
         if found is not None:
             columns, rows = found[:, 0].T
             maps = [_folded(plane[rows, columns]) for plane in self._maps]
-            masks = {c: cv2.compare(part, c, cv2.CMP_EQ) for c in THIN}
-            shares = {c: self._sample(m, maps).ravel()[: rows.size] for c, m in masks.items() if cv2.countNonZero(m)}
+            shares = {c: cv2.remap(own, *maps, cv2.INTER_LINEAR).ravel()[: rows.size] for c, own in thin.each.items()}
             most = np.maximum.reduce(list(shares.values()))
             classes = np.select([share == most for share in shares.values()], list(shares)).astype(np.uint8)
             takes = most >= round(THIN_SHARE * 255)
@@ -152,7 +223,8 @@ class Warp:
     @cached_property
     def _seen(self) -> np.ndarray:
         """``uint8 (H, W)``, 255 where the source covers a pixel: half a pixel beyond its outer centres still does."""
-        return cv2.bitwise_and(*(cv2.inRange(p, -0.5, n - 0.5) for p, n in zip(self._planes, self.size, strict=True)))
+        sides = zip(self._planes, self.size, strict=True)
+        return cv2.bitwise_and(*(cv2.inRange(p, -0.5 - self.slack, n - 0.5 + self.slack) for p, n in sides))
 
     @cached_property
     def _sees_all(self) -> bool:
@@ -188,50 +260,31 @@ class Warp:
         return levels.astype(int)
 
     @cached_property
-    def _places(self) -> list[tuple[int, int, int, int, int]]:
-        """(level, x, y, width, height) of each halved source in the one picture that is sampled.
-
-        The largest stands left, the others below one another on its right, each framed by a pixel.
-        """
-        places, x, y = [], 1, 1
-        rows, columns = self._part
-        for level in range(int(self._levels.min()), int(self._levels.max()) + 1):
-            width, height = (max(1, (part.stop - part.start) >> level) for part in (columns, rows))
-            places.append((level, x, y, width, height))
-            x, y = (x + width + 2, 1) if len(places) == 1 else (x, y + height + 2)
-        return places
+    def layout(self) -> Layout:
+        """Where the copies of the source stand from which images are read."""
+        maps = self.together or (self,)
+        if maps[0] is not self:
+            return maps[0].layout
+        part = tuple(
+            slice(min(side.start for side in sides), max(side.stop for side in sides))
+            for sides in zip(*(one._part for one in maps), strict=True)
+        )
+        least, most = min(one._levels.min() for one in maps), max(one._levels.max() for one in maps)
+        return Layout.of(part, int(least), int(most))
 
     @cached_property
     def _maps(self) -> tuple[np.ndarray, np.ndarray]:
         """Fixed-point tables into that picture, ``int16 (H, W, 2)`` and ``uint16 (H, W)``."""
-        rows, columns = self._part
-        if [level for level, *_ in self._places] == [0]:
+        (rows, columns), places = self.layout.part, self.layout.places
+        if [level for level, *_ in places] == [0]:
             whole, fraction = cv2.convertMaps(*self._planes, cv2.CV_16SC2)
             return cv2.add(whole, (1 - columns.start, 1 - rows.start, 0, 0)), fraction
         lines = np.zeros((2, 2, *self._levels.shape))
-        for level, x, y, width, height in self._places:
+        for level, x, y, width, height in places:
             for axis, at, now, part in ((0, x, width, columns), (1, y, height, rows)):
                 factor = now / (part.stop - part.start)
                 lines[axis, :, self._levels == level] = factor, (0.5 - part.start) * factor - 0.5 + at
         return cv2.convertMaps(*self.grid.planes(lines), cv2.CV_16SC2)
-
-    def _sample(self, image: np.ndarray, maps=None) -> np.ndarray:
-        """Bilinear sampling of ``_part`` of an image, halved as often as each pixel's surroundings shrink."""
-        sheet, halved = None, 0
-        for level, x, y, width, height in self._places:
-            while halved < level:
-                halved += 1
-                half = tuple(max(1, n // 2) for n in image.shape[1::-1])
-                image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
-            framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-            if len(self._places) == 1:
-                sheet = framed
-                break
-            if sheet is None:
-                right, bottom = (max(place[i] + place[i + 2] for place in self._places) + 1 for i in (1, 2))
-                sheet = np.empty((bottom, right, *image.shape[2:]), np.uint8)
-            sheet[y - 1 : y + height + 1, x - 1 : x + width + 1] = framed
-        return cv2.remap(sheet, *(maps or self._maps), cv2.INTER_LINEAR)
 
 
 def _folded(values: np.ndarray, width: int = 1024) -> np.ndarray:
@@ -253,8 +306,12 @@ def between(
 
 @lru_cache(maxsize=_KEPT)
 def _between(target, source, turn, region, shift) -> Warp:
-    turn = None if turn is None else np.reshape(turn, (3, 3))
-    return Warp(_grid(target, source, turn, region, shift), (source.width, source.height))
+    return made(target, source, None if turn is None else np.reshape(turn, (3, 3)), region, shift)
+
+
+def made(target: Camera, source: Camera, turn, region, shift, **more) -> Warp:
+    """What :func:`between` gives, made anew and not kept; ``more`` are the map's own fields."""
+    return Warp(_grid(target, source, turn, region, shift), (source.width, source.height), **more)
 
 
 def prepared(table: np.ndarray, size: tuple[int, int]) -> Warp:
