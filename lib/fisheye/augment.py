@@ -30,7 +30,7 @@ _LOOKS = 64
 """Target frames whose colours are kept."""
 _TEMPERATURE = 0.1
 """How sharply rare classes are preferred (see :func:`rarity`); smaller is sharper."""
-_AROUND = (0.76, 1.7)
+_AROUND = (0.93, 1.85)
 """The fields of view that source images are taken to have, as shares of the one found: objects differ in size."""
 _SEEN = 0.0005
 """Share of an image from which a class counts as shown."""

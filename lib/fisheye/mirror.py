@@ -88,7 +88,7 @@ def cells(mask: np.ndarray) -> np.ndarray:
 
 def _step(size: tuple[int, int]) -> int:
     """Pixels per cell."""
-    return int(np.clip(max(size) // 60, 4, 32))
+    return int(np.clip(max(size) // 120, 4, 32))
 
 
 @dataclass(frozen=True, eq=False)
