@@ -48,6 +48,7 @@ class Row:
 
 
 PLAIN = {"motion": False, "mirror": False, "photometric": "none"}
+DRAWN = {"copies": 3}
 TAUGHT = {"self_training": True}
 SIZE = {"scales": "target"}
 TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
@@ -55,14 +56,14 @@ ROWS = {
     "source": Row("source only", {"augment": False}),
     "overlay": Row("resized + overlay", {"lens": "none"} | PLAIN),
     "fixed": Row("fixed lens + overlay", {"lens": "fixed"} | PLAIN),
-    "fitted": Row("fitted lens + 7 degrees of freedom", {"photometric": "none"}),
-    "photometric": Row("+ photometric matching"),
-    "size": Row("+ image size chosen on the target's frames", infer=SIZE, trained_as="photometric"),
-    "self-training": Row("+ self-training", {}, TAUGHT, SIZE),
-    "test-time": Row("+ test-time", {}, TAUGHT, TEST_TIME, trained_as="self-training"),
-    "untaught": Row("the same without self-training", infer=TEST_TIME, trained_as="photometric"),
-    "open": Row("the same without mirrored surroundings", {"mirror": False}, TAUGHT, TEST_TIME),
-    "flat": Row("the same resized, not bent", {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
+    "fitted": Row("fitted lens + 7 degrees of freedom", DRAWN | {"photometric": "none"}),
+    "photometric": Row("+ photometric matching", DRAWN),
+    "size": Row("+ image size chosen on the target's frames", DRAWN, infer=SIZE, trained_as="photometric"),
+    "self-training": Row("+ self-training", DRAWN, TAUGHT, SIZE),
+    "test-time": Row("+ test-time", DRAWN, TAUGHT, TEST_TIME, trained_as="self-training"),
+    "untaught": Row("the same without self-training", DRAWN, infer=TEST_TIME, trained_as="photometric"),
+    "open": Row("the same without mirrored surroundings", DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
+    "flat": Row("the same resized, not bent", DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
     "oracle": Row("target's own labels", labels=True),
     "oracle-test-time": Row("target's own labels + test-time", infer=TEST_TIME, trained_as="oracle", labels=True),
 }
