@@ -20,6 +20,7 @@ NOWHERE = np.float32(-9999)
 """A source pixel outside of everything."""
 _FINE = 8  # pixels between exact places where a cell needs more of them
 _EXACT = 0.02  # source pixels; a larger error in the middle of a cell asks for a finer grid
+_ROUGH = 1.0  # source pixels; with an error up to this, a cell's cubics still tell how much it shrinks
 _FAR = 1e6  # source pixels; what is farther out is in no image
 
 
@@ -109,8 +110,9 @@ def compute(exact: Callable, size: tuple[int, int], source: tuple[int, int]) -> 
     nodes, middle = _at_once(exact, np.meshgrid(columns, rows), inside)
     with np.errstate(invalid="ignore", over="ignore"):
         guess, area = _middles(nodes)
-        off = ~(np.abs(guess - middle).max(axis=-1) <= _EXACT)  # also where a value is NaN
-        area = np.where(off | ~np.isfinite(area), 0, area)
+        error = np.abs(guess - middle).max(axis=-1)
+        off = ~(error <= _EXACT)  # also where a value is NaN
+        area = np.where((error <= _ROUGH) & np.isfinite(area), area, 0)
         # Beside a cell that is off, the next may be right in its middle by chance alone.
         off = cv2.dilate(off.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         inner = nodes[1:-1, 1:-1]

@@ -22,8 +22,6 @@ THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)
 """Classes that shrink away first; a minified label keeps them where they fill ``THIN_SHARE`` of a pixel."""
 THIN_SHARE = 0.2
 """Read bilinearly, which smooths: it labels as much as a quarter of the pixel, counted exactly, would."""
-SLACK = 0.05
-"""Source pixels by which a table may be off."""
 
 _LEVELS = 6  # of the pyramid: a source shrunk by up to 2 ** 6
 _SHRINKS = 1.1  # source pixels per target pixel from which a label's thin classes need care
@@ -180,21 +178,22 @@ class Warp:
     def image(self, image: np.ndarray, picture: np.ndarray | None = None) -> np.ndarray:
         """``uint8 (h, w, 3)`` seen through the map, as large as that; black where the source sees nothing.
 
-        ``picture`` is the layout's, where it has been made before.
+        Where the layout's ``picture`` of it has been made before, anything may be there instead of black.
         """
         self._check(image)
         bent = cv2.remap(self.layout.picture(image) if picture is None else picture, *self._maps, cv2.INTER_LINEAR)
-        return bent if self._sees_all else cv2.bitwise_and(bent, bent, mask=self._seen)
+        return bent if self._sees_all or picture is not None else cv2.bitwise_and(bent, bent, mask=self._seen)
 
     def label(self, label: np.ndarray, thin: Thin | None = None) -> np.ndarray:
         """``uint8 (h, w)`` class ids seen through the map; IGNORE where the source sees nothing.
 
         A pixel takes the class at its centre; where the map shrinks, a class of ``THIN`` that fills at least
-        ``THIN_SHARE`` of a pixel takes it first. ``thin`` are the label's, where they were looked for before.
+        ``THIN_SHARE`` of a pixel takes it first. With the label's ``thin`` found before, any class may be there
+        instead of IGNORE.
         """
         self._check(label)
         bent = cv2.remap(label, *self._planes, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        if not self._sees_all:
+        if not self._sees_all and thin is None:
             cv2.copyTo(np.full_like(bent, IGNORE), cv2.bitwise_not(self._seen), bent)
         if not (self._area > _SHRINKS).any():
             return bent
@@ -256,7 +255,7 @@ class Warp:
         area = self._area
         known = area > 0
         levels = np.floor(np.log2(area, where=known, out=np.zeros_like(area)) / 2).clip(0, _LEVELS)
-        levels[~known] = levels[known].min(initial=_LEVELS)
+        levels[~known] = levels[known].min() if known.any() else 0
         return levels.astype(int)
 
     @cached_property
