@@ -8,12 +8,12 @@ import pytest
 
 from lib import dataset
 from lib.classes import BACKGROUND, IGNORE, RIDER
-from lib.fisheye import bend, photometric, warp
+from lib.fisheye import bend, calibration, photometric, warp
 from lib.fisheye.augment import augment, rarity
 from lib.fisheye.background import Background
 from lib.fisheye.bend import Draw, Target
 from lib.fisheye.cameras import Fisheye, Pinhole
-from lib.runs import InputError, read_yaml
+from lib.runs import InputError, read_yaml, write_yaml
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,10 @@ def test_a_target_is_read_as_it_was_written(target, tmp_path):
     target.write(tmp_path)
     again = Target.read(tmp_path)
     assert (again.lens, again.source, again.photometric) == (target.lens, target.source, target.photometric)
-    replace(target, motion=False, source_field=(0.4, 0.8)).write(tmp_path)
+    replace(target, motion=False, source_view=(0.4, 0.8), mirror=False).write(tmp_path)
     other = Target.read(tmp_path)
-    assert (again.motion, again.source_field) == (True, bend.FILLED)
-    assert (other.motion, other.source_field) == (False, (0.4, 0.8))
+    assert (again.motion, again.source_view, again.mirror) == (True, target.source_view, True)
+    assert (other.motion, other.source_view, other.mirror) == (False, (0.4, 0.8), False)
     assert (again.surroundings.mask == target.surroundings.mask).all() and again.surroundings.gains == target.surroundings.gains
     image, label = picture()
     draw = Draw.by(np.random.default_rng(3))
@@ -66,7 +66,7 @@ def test_image_and_label_move_together(moved):
     assert np.abs(bent.astype(int) - still).max() > 1
     seen = classes != IGNORE
     away = np.abs(bent[..., 0][seen].astype(int) // 20 - classes[seen])
-    assert (away <= 1).all() and (away == 0).mean() > 0.9
+    assert (away <= 1).all() and (away == 0).mean() > 0.8
 
 
 def test_a_step_forward_enlarges_what_is_ahead_and_a_step_aside_moves_it():
@@ -94,7 +94,8 @@ def test_a_crop_is_what_the_whole_has_there(way, sample, known):
     view = few != BACKGROUND  # the surroundings have noise of their own
     assert (few == classes[y : y + height, x : x + width]).mean() > 0.995
     off = np.abs(part.astype(int) - whole[y : y + height, x : x + width])[view]
-    assert np.percentile(off, 99) <= 2
+    # Fourier's change is read at every fourth pixel, counted from the crop's corner.
+    assert np.percentile(off, 99) <= (4 if way == "fourier" else 2)
 
 
 def test_statistics_move_to_the_targets():
@@ -199,13 +200,35 @@ def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
     assert np.abs(bent.astype(int) - resized)[~still.surroundings.mask].mean() > 3
 
 
-def test_a_source_that_sees_less_is_drawn_smaller(target):
+def test_a_source_that_sees_less_is_drawn_smaller():
     image, label = picture()
     share = [
-        (replace(target, source_field=field).bend(image, label, Draw.middle())[1] == IGNORE).mean()
-        for field in ((0.4, 0.4), (0.9, 0.9))
+        (replace(bare(), source_view=view, mirror=False).bend(image, label, Draw.middle())[1] == IGNORE).mean()
+        for view in ((0.8, 0.8), (1.6, 1.6))
     ]
     assert share[0] > share[1] + 0.1
+
+
+def test_a_folder_from_before_there_were_mirror_images_is_read(target, tmp_path):
+    target.write(tmp_path)
+    described = read_yaml(tmp_path / "camera.yaml")
+    del described["source_view"], described["mirror"]
+    write_yaml(tmp_path / "camera.yaml", described | {"source_field": [0.8, 1.1]})
+    again = Target.read(tmp_path)
+    assert (again.source_view, again.mirror) == (bend.SOURCE_VIEW, True)
+
+
+def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_path, monkeypatch):
+    fit = calibration.fit
+    monkeypatch.setattr(calibration, "fit", lambda *given: replace(fit(*given), confidence=0.5))
+    found = Target.read(augment(sample, tmp_path / "found", copies=0))
+    results = read_yaml(tmp_path / "found" / "run.yaml")["augment"]["results"]
+    assert np.allclose(np.radians(results["source_view"]), found.source_view)
+    assert "The source sees" in read_yaml(tmp_path / "found" / "augmented" / "camera.yaml")["source_report"]
+    monkeypatch.setattr(calibration, "field_of_view", None)
+    told = Target.read(augment(sample, tmp_path / "told", copies=0, source_view=(50, 90), mirror=False))
+    assert np.allclose(told.source_view, np.radians((50, 90))) and not told.mirror
+    augment(sample, tmp_path / "fixed", copies=0, lens="fixed")
 
 
 def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
@@ -223,7 +246,8 @@ def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (dict(source_field=(0.8, 0.4)), "source_field: .*the smaller first"),
+        (dict(source_view=(90, 60)), "source_view: .*degrees, the smaller first"),
+        (dict(source_view=60), "source_view: 60 .*two angles"),
         (dict(lens="wide"), "lens: 'wide' .*fitted, guessed"),
         (dict(photometric="warm"), "photometric: 'warm' .*statistics, fourier, none"),
         (dict(copies=-1), "copies: -1"),

@@ -10,9 +10,9 @@ import pytest
 from lib import dataset
 from lib.fisheye import calibration, circle, edges, plumbline
 from lib.fisheye.background import Background
-from lib.fisheye.cameras import Fisheye
+from lib.fisheye.cameras import Fisheye, Pinhole
 from lib.runs import InputError
-from lib.sample import TARGET_SENSOR, Surroundings, render
+from lib.sample import SOURCE_SENSOR, TARGET_SENSOR, Surroundings, render
 
 SIZE = (480, 270)
 LENSES = {  # half the width in rad, k
@@ -187,6 +187,29 @@ def test_frames_without_evidence_give_the_expected_lens(picture, tmp_path):
     assert found.camera == calibration.guess(still)
     assert found.confidence == 0 and "guess" in found.report
     plt.close(found.figure())
+
+
+@pytest.mark.parametrize("degrees", [50, 90])
+def test_right_angles_tell_what_an_undistorted_camera_sees(degrees, tmp_path):
+    camera = Pinhole.from_fov(SIZE, np.radians(degrees))
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for i, path in enumerate(paths):
+        dataset.write_png(path, render((5, i), camera, SOURCE_SENSOR)[0])
+    found = calibration.field_of_view(paths)
+    assert found.angle == pytest.approx(np.radians(degrees), rel=0.03) and found.fitted
+    assert 0 < found.deviation < 0.1 and "edges straightened" in found.report
+    odd = tmp_path / "odd.png"
+    dataset.write_png(odd, np.zeros((80, 160, 3), np.uint8))
+    assert calibration.field_of_view([paths[0], odd]).angle == calibration.field_of_view(paths[:1]).angle
+
+
+def test_source_images_without_evidence_give_an_ordinary_view(tmp_path):
+    path = tmp_path / "black.png"
+    dataset.write_png(path, np.zeros((270, 480, 3), np.uint8))
+    found = calibration.field_of_view([path])
+    assert not found.fitted and 60 < np.degrees(found.angle) < 75 and "it is a guess" in found.report
+    with pytest.raises(InputError, match="at least 1"):
+        calibration.field_of_view([])
 
 
 def test_the_sample_at_its_smallest_does_not_fail(sample):

@@ -128,7 +128,7 @@ def test_levels_meet_without_a_step():
     table = warp.remap_table(target, source)
     seen = warp.covered(table)
     expected = np.interp(table[..., 0], np.arange(1200), x[0])
-    assert len(warp.prepared(table, (1200, 600))._places) > 1
+    assert len(warp.prepared(table, (1200, 600)).layout.places) > 1
     assert np.abs(warp.warp_image(image, table)[..., 0] - expected)[seen].max() < 2
 
 

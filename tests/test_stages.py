@@ -118,7 +118,7 @@ def test_known_cameras_bend_the_source_exactly():
     nothing = Background(
         np.zeros((180, 320), bool), np.zeros((180, 320, 3), np.uint8), np.zeros((180, 320), np.float32)
     )
-    knowing = Target(nothing, target, source, np.zeros((1, 2, 3)), np.zeros((1, 72, 128, 3)), "none")
+    knowing = Target(nothing, target, source, np.zeros((1, 2, 3)), np.zeros((1, 72, 128, 3)), "none", mirror=False)
     _, bent = knowing.bend(image, label, Draw.middle())
     seen = bent != IGNORE
     assert 0.1 < seen.mean() < 0.9

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 
 from lib.classes import IGNORE
-from lib.fisheye import warp
+from lib.fisheye import grid, warp
 from lib.fisheye.cameras import Camera, Pinhole
 
 ABOVE, BELOW = 0.86, 0.6
 """How much is mirrored upwards and downwards, as a share of the angle between the axis and that side."""
 _KEPT = 2  # ready sets of copies, as in warp
+_SLACK = 0.2  # source pixels that copies overlap by, so that a table's error leaves no gap between them
 _SOFT = 5  # pixels: surroundings are pasted with a soft edge, under which the street shows
 
 
@@ -105,11 +106,13 @@ class Mirrored:
     """A source image and its copies, ready for images and labels: what :class:`lib.fisheye.warp.Warp` is for one.
 
     Attributes:
-        size: (width, height) of the result.
+        size: (width, height) of what is made.
+        view: rows and columns of it that are the result.
         copies: in the order in which they are pasted; each pixel belongs to one at most.
     """
 
     size: tuple[int, int]
+    view: tuple[slice, slice]
     copies: tuple[_Copy, ...]
 
     def image(self, image: np.ndarray) -> np.ndarray:
@@ -135,7 +138,7 @@ class Mirrored:
     def _pasted(self, onto: np.ndarray, made) -> np.ndarray:
         for copy in self.copies:
             cv2.copyTo(made(copy.warp), copy.own, onto[copy.box])
-        return onto
+        return onto[self.view]
 
 
 def between(
@@ -156,12 +159,15 @@ def between(
 @lru_cache(maxsize=_KEPT)
 def _between(target, source, turn, region, shift, seen, shape) -> Mirrored:
     turn, seen = np.reshape(turn, (3, 3)), np.frombuffer(seen, bool).reshape(shape)
-    sides, (x0, y0, width, height) = Sides.of(source), region
+    # A crop's maps are computed at the same places as the whole image's, so that they agree to the last digit.
+    left, top = (n % grid.CELL for n in region[:2])
+    region = x0, y0, width, height = region[0] - left, region[1] - top, region[2] + left, region[3] + top
+    sides = Sides.of(source)
     done, copies, together = np.zeros((height, width), bool), [], []
     for (across, down), (x, y, w, h) in _boxes(target, sides, turn, region, shift, seen):
         box = slice(y - y0, y - y0 + h), slice(x - x0, x - x0 + w)
         matrix = sides.matrix(across, down)
-        one = warp.made(target, source, matrix @ turn, (x, y, w, h), matrix @ shift, together=together, slack=warp.SLACK)
+        one = warp.made(target, source, matrix @ turn, (x, y, w, h), matrix @ shift, together=together, slack=_SLACK)
         own = one.covered & ~done[box]
         if down:
             own &= _beyond(one, source, sides, down)
@@ -169,7 +175,7 @@ def _between(target, source, turn, region, shift, seen, shape) -> Mirrored:
             done[box] |= own
             together.append(one)
             copies.append(_Copy(box, one, own.view(np.uint8)))
-    return Mirrored((width, height), tuple(copies))
+    return Mirrored((width, height), (slice(top, None), slice(left, None)), tuple(copies))
 
 
 def _boxes(target, sides: Sides, turn, region, shift, seen) -> list[tuple[tuple[int, int], tuple[int, int, int, int]]]:
@@ -186,10 +192,14 @@ def _boxes(target, sides: Sides, turn, region, shift, seen) -> list[tuple[tuple[
         nodes = ((across == number) & (down == way)).astype(np.uint8)
         near = cv2.dilate(nodes, np.ones((4, 4), np.uint8), anchor=(0, 0))[: seen.shape[0], : seen.shape[1]]
         left, top, w, h = cv2.boundingRect(near & seen)
-        box = [(first[0] + left) * step, (first[1] + top) * step]
-        end = [min(box[0] + w * step, x0 + width), min(box[1] + h * step, y0 + height)]
-        box = [max(box[0], x0), max(box[1], y0)]
-        if w and end[0] > box[0] and end[1] > box[1]:
+        if not w:
+            continue
+        box, end = [], []
+        for at, n, first_cell, start, length in ((left, w, first[0], x0, width), (top, h, first[1], y0, height)):
+            begin = max((first_cell + at) * step, start)
+            box.append(begin - begin % grid.CELL)
+            end.append(min((first_cell + at + n) * step, start + length))
+        if end[0] > box[0] and end[1] > box[1]:
             found.append(((number, way), (*box, end[0] - box[0], end[1] - box[1])))
     return found
 
@@ -203,6 +213,6 @@ def _beyond(one: warp.Warp, source: Pinhole, sides: Sides, down: int) -> np.ndar
     c, s = _turn(2 * edge)
     depth = c + s / source.fy * (one.y - np.float32(source.cy))
     inner = source.cy + source.fy * np.tan(edge * (1 - (ABOVE if down < 0 else BELOW)))
-    off, slack = one.x - np.float32(source.cx), warp.SLACK
-    own = (off >= (-0.5 - source.cx) * depth - slack) & (off <= (source.width - 0.5 - source.cx) * depth + slack)
+    off = one.x - np.float32(source.cx)
+    own = (off >= (-0.5 - source.cx) * depth - _SLACK) & (off <= (source.width - 0.5 - source.cx) * depth + _SLACK)
     return own & (one.y <= inner if down < 0 else one.y >= inner)

@@ -22,8 +22,6 @@ THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)
 """Classes that shrink away first; a minified label keeps them where they fill ``THIN_SHARE`` of a pixel."""
 THIN_SHARE = 0.2
 """Read bilinearly, which smooths: it labels as much as a quarter of the pixel, counted exactly, would."""
-SLACK = 0.05
-"""Source pixels by which a table may be off."""
 
 _LEVELS = 6  # of the pyramid: a source shrunk by up to 2 ** 6
 _SHRINKS = 1.1  # source pixels per target pixel from which a label's thin classes need care
