@@ -71,6 +71,7 @@ class Sides:
         return np.array([[1, 0, 0], [0, -c, s], [0, s, c]]) @ sideways
 
     def edge(self, down: int) -> float:
+        """The angle of the upper (-1) or lower (1) side."""
         return self.top if down < 0 else self.bottom
 
 
