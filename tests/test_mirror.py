@@ -19,17 +19,20 @@ def open_view(size=SIZE):
 
 
 def folded(target, source, turn, shift):
-    """Source pixels ``(H, W, 2)`` by folding every ray, for a centred source; NaN where nothing is mirrored to."""
+    """Source pixels ``(H, W, 2)`` by folding every ray, for a centred source; NaN where nothing is mirrored to.
+
+    And ``bool (H, W)``, all but the pixels on the outermost edge, of which rounding decides.
+    """
     pixels = np.stack(np.meshgrid(np.arange(target.width), np.arange(target.height)), axis=-1)
     x, y, z = np.moveaxis(warp.rays(target, pixels, turn, shift), -1, 0)
     side, top = np.arctan(source.width / 2 / source.fx), np.arctan(source.height / 2 / source.fy)
     yaw = side - np.abs((np.arctan2(x, z) + side) % (4 * side) - 2 * side)
     x, z = np.hypot(x, z) * np.sin(yaw), np.hypot(x, z) * np.cos(yaw)
     pitch, away = np.arctan2(y, z), np.hypot(y, z)
-    seen = (pitch > -top * (1 + mirror.ABOVE)) & (pitch < top * (1 + mirror.BELOW))
+    inside = np.minimum(pitch + top * (1 + mirror.ABOVE), top * (1 + mirror.BELOW) - pitch)
     pitch = np.where(np.abs(pitch) > top, np.sign(pitch) * 2 * top - pitch, pitch)
     found = source.project(np.stack([x, away * np.sin(pitch), away * np.cos(pitch)], axis=-1))
-    return np.where(seen[..., None], found, np.nan)
+    return np.where(inside[..., None] > 0, found, np.nan), np.abs(inside) > 1e-3
 
 
 @pytest.mark.parametrize("view", [2.8, 4.4])
@@ -44,13 +47,13 @@ def folded(target, source, turn, shift):
 def test_copies_tile_and_agree_with_folding_each_ray(view, source, turn, shift):
     target, turn = Fisheye.from_fov(SIZE, view), warp.rotation(*turn)
     made = mirror.between(target, source, turn, None, shift, mirror.cells(open_view()))
-    wanted = folded(target, source, turn, shift)
+    wanted, sure = folded(target, source, turn, shift)
     owners = np.zeros(SIZE[::-1], int)
     for copy in made.copies:
         owners[copy.box] += copy.own
     seen = np.isfinite(wanted[..., 0])
-    assert owners.max() == 1 and (owners[seen] == 1).all() and owners[~seen].sum() <= 2
-    off = np.abs(np.stack([made.x, made.y], axis=-1) - wanted)[seen]
+    assert owners.max() == 1 and (owners == seen)[sure].all()
+    off = np.abs(np.stack([made.x, made.y], axis=-1) - wanted)[seen & sure]
     assert off.max() < 0.15 and np.percentile(off, 99) < 0.03
 
 

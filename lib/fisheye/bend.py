@@ -224,7 +224,9 @@ class Target:
             frames = np.flatnonzero(self.shown == which)
         return int(frames[min(int(place * len(frames)), len(frames) - 1)])
 
-    def _recolour(self, bent: np.ndarray, image: np.ndarray, table: warp.Warp | mirror.Mirrored, frame: int) -> np.ndarray:
+    def _recolour(
+        self, bent: np.ndarray, image: np.ndarray, table: warp.Warp | mirror.Mirrored, frame: int
+    ) -> np.ndarray:
         small = photometric.thumb(image)
         if self.photometric == "statistics":
             # From whole images, so that a crop of sky alone is not taken for a grey street.

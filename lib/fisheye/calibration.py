@@ -216,7 +216,8 @@ def field_of_view(paths: Sequence[str | Path]) -> FieldOfView:
     half = float(np.arctan(width / 2 / np.exp(log_focal)))
     deviation = unsure * float(np.sin(2 * half))  # d(2 half) / d(log f)
     report = f"{len(chosen)} image(s), {len(lines.points)} long smooth edges. "
-    report += _evidence(best) if fitted else "Too little to tell the field of view: it is a guess, that of an ordinary camera."
+    too_little = "Too little to tell the field of view: it is a guess, that of an ordinary camera."
+    report += _evidence(best) if fitted else too_little
     report += f" The source sees {np.degrees(2 * half):.1f} degrees across, give or take {np.degrees(deviation):.1f}."
     return FieldOfView(2 * half, deviation, fitted, report)
 

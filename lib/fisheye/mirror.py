@@ -23,7 +23,7 @@ from lib.fisheye.cameras import Camera, Pinhole
 ABOVE, BELOW = 0.86, 0.6
 """How much is mirrored upwards and downwards, as a share of the angle between the axis and that side."""
 _KEPT = 2  # ready sets of copies, as in warp
-_SLACK = 0.2  # source pixels that copies overlap by, so that a table's error leaves no gap between them
+_SLACK = 0.05  # source pixels that copies overlap by, so that a table's error leaves no gap between them
 _SOFT = 5  # pixels: surroundings are pasted with a soft edge, under which the street shows
 
 
@@ -71,6 +71,7 @@ class Sides:
         return np.array([[1, 0, 0], [0, -c, s], [0, s, c]]) @ sideways
 
     def edge(self, down: int) -> float:
+        """The angle of the upper (-1) or lower (1) side."""
         return self.top if down < 0 else self.bottom
 
 
