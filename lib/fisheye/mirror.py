@@ -174,8 +174,11 @@ def _between(target, source, turn, region, shift, seen, shape) -> Mirrored:
             own &= _beyond(one, source, sides, down)
         if own.any():
             done[box] |= own
-            together.append(one)
-            copies.append(_Copy(box, one, own.view(np.uint8)))
+            first, top_, wide, high = cv2.boundingRect(own.view(np.uint8))
+            view = slice(top_, top_ + high), slice(first, first + wide)
+            together.append(one.cut(view))
+            rows, columns = (slice(whole.start + part.start, whole.start + part.stop) for whole, part in zip(box, view))
+            copies.append(_Copy((rows, columns), together[-1], own[view].view(np.uint8)))
     return Mirrored((width, height), (slice(top, None), slice(left, None)), tuple(copies))
 
 
@@ -188,7 +191,8 @@ def _boxes(target, sides: Sides, turn, region, shift, seen) -> list[tuple[tuple[
     x, y = (np.arange(a - 1, b + 2.0) * step for a, b in zip(first, last, strict=True))
     across, down = sides.owners(warp.rays(target, np.stack(np.meshgrid(x, y), axis=-1), turn, shift))
     seen, found = seen[first[1] : last[1], first[0] : last[0]], []
-    pairs = np.unique(np.stack([across, down], axis=-1)[np.isfinite(across)], axis=0).astype(int).tolist()
+    there = np.unique(3 * across[np.isfinite(across)] + down[np.isfinite(across)] + 1).astype(int)
+    pairs = [(one // 3, one % 3 - 1) for one in there.tolist()]
     for number, way in sorted(pairs, key=lambda pair: (abs(pair[1]), abs(pair[0]), pair)):
         nodes = ((across == number) & (down == way)).astype(np.uint8)
         near = cv2.dilate(nodes, np.ones((4, 4), np.uint8), anchor=(0, 0))[: seen.shape[0], : seen.shape[1]]

@@ -8,7 +8,7 @@ keeps the classes that are thinner than a pixel. :func:`between` keeps a few rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import cv2
@@ -153,12 +153,20 @@ class Warp:
         size: (width, height) of the source images.
         together: maps that share their :attr:`layout`; empty: this one alone.
         slack: source pixels beyond the image's sides that it still covers, lest a gap is left between images that meet.
+        view: rows and columns of the map that are wanted.
     """
 
     grid: grid.Grid | grid.Dense
     size: tuple[int, int]
     together: Sequence[Warp] = ()
     slack: float = 0.0
+    view: tuple[slice, slice] = (slice(None), slice(None))
+
+    def cut(self, view: tuple[slice, slice]) -> Warp:
+        """Only these rows and columns of it, which are views of what is computed already."""
+        part = replace(self, view=view)
+        part.__dict__["_planes"] = tuple(plane[view] for plane in self._planes)
+        return part
 
     @cached_property
     def x(self) -> np.ndarray:
@@ -217,7 +225,7 @@ class Warp:
 
     @cached_property
     def _planes(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.grid.planes(((1, 0), (1, 0)))
+        return tuple(plane[self.view] for plane in self.grid.planes(((1, 0), (1, 0))))
 
     @cached_property
     def _seen(self) -> np.ndarray:
@@ -247,7 +255,7 @@ class Warp:
 
     @cached_property
     def _shrinks(self) -> np.ndarray:
-        return grid.spread_out((self._area > _SHRINKS).astype(np.uint8), self.grid.size)
+        return grid.spread_out((self._area > _SHRINKS).astype(np.uint8), self.grid.size)[self.view]
 
     @cached_property
     def _levels(self) -> np.ndarray:
@@ -283,7 +291,7 @@ class Warp:
             for axis, at, now, part in ((0, x, width, columns), (1, y, height, rows)):
                 factor = now / (part.stop - part.start)
                 lines[axis, :, self._levels == level] = factor, (0.5 - part.start) * factor - 0.5 + at
-        return cv2.convertMaps(*self.grid.planes(lines), cv2.CV_16SC2)
+        return cv2.convertMaps(*(plane[self.view] for plane in self.grid.planes(lines)), cv2.CV_16SC2)
 
 
 def _folded(values: np.ndarray, width: int = 1024) -> np.ndarray:
