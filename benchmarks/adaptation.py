@@ -65,7 +65,8 @@ ROWS = {
     "open": Row("the same without mirrored surroundings", DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
     "flat": Row("the same resized, not bent", DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
     "oracle": Row("target's own labels", labels=True),
-    "oracle-test-time": Row("target's own labels + test-time", infer=TEST_TIME, trained_as="oracle", labels=True),
+    "oracle-test-time": Row("target's own labels + test-time", infer=TEST_TIME | {"background": False}, trained_as="oracle",
+                            labels=True),
 }
 PROXY = "photometric"
 """The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
