@@ -224,10 +224,10 @@ def offline() -> list[dict]:
                 dataset.write_png(folder / "bent" / pair[0].name, image, compress)
                 dataset.write_png(folder / "bent" / pair[1].name, label)
 
-            dataset.in_threads(one, pairs * 2, "pairs")
+            dataset.in_threads(one, pairs * 4, "pairs")
 
         cores, count = os.cpu_count(), len(pairs)
-        ways = (script, 1, count), (ours, cores, 2 * count), (lambda: ours(True), cores, 2 * count)
+        ways = (script, 1, count), (ours, cores, 4 * count), (lambda: ours(True), cores, 4 * count)
         times = np.array([[_per_item(*way) for way in ways] for _ in range(6)])[1:]
         sizes = [(folder / "out.png").stat().st_size, *[(folder / "bent" / "5.png").stat().st_size] * 2]
     rows = []

@@ -163,7 +163,7 @@ def _between(target, source, turn, region, shift, seen, shape) -> Mirrored:
     # A crop's maps are computed at the same places as the whole image's, so that they agree to the last digit.
     left, top = (n % grid.CELL for n in region[:2])
     region = x0, y0, width, height = region[0] - left, region[1] - top, region[2] + left, region[3] + top
-    sides = Sides.of(source)
+    sides, target = Sides.of(source), _Known(target, region)
     done, copies, together = np.zeros((height, width), bool), [], []
     for (across, down), (x, y, w, h) in _boxes(target, sides, turn, region, shift, seen):
         box = slice(y - y0, y - y0 + h), slice(x - x0, x - x0 + w)
@@ -180,6 +180,28 @@ def _between(target, source, turn, region, shift, seen, shape) -> Mirrored:
             rows, columns = (slice(whole.start + part.start, whole.start + part.stop) for whole, part in zip(box, view))
             copies.append(_Copy((rows, columns), together[-1], own[view].view(np.uint8)))
     return Mirrored((width, height), (slice(top, None), slice(left, None)), tuple(copies))
+
+
+class _Known:
+    """A camera that has looked up the rays of all places where tables are exact: copies share most of them."""
+
+    def __init__(self, camera: Camera, region: tuple[int, int, int, int]):
+        self.camera, self.width, self.height = camera, camera.width, camera.height
+        self.half = grid.CELL // 2
+        self.first = np.array(region[:2]) - grid.CELL  # corners of cells, one beyond the region, and their middles
+        count = [-(-n // grid.CELL) * 2 + 5 for n in region[2:]]
+        row, column = np.nonzero(np.add.outer(np.arange(count[1]), np.arange(count[0])) % 2 == 0)
+        row, column = (index[row % 2 == column % 2] for index in (row, column))
+        self.rays = np.full((count[1], count[0], 3), np.nan)
+        self.rays[row, column] = camera.unproject(np.stack([column, row], axis=-1) * self.half + self.first)
+
+    def unproject(self, pixels: np.ndarray) -> np.ndarray:
+        place, rest = np.divmod(pixels - self.first, self.half)
+        column, row = place.astype(int).reshape(-1, 2).T
+        inside = (place >= 0).all() and (place < self.rays.shape[1::-1]).all()
+        if rest.any() or not inside or (column % 2 != row % 2).any():
+            return self.camera.unproject(pixels)
+        return self.rays[row, column].reshape(*pixels.shape[:-1], 3)
 
 
 def _boxes(target, sides: Sides, turn, region, shift, seen) -> list[tuple[tuple[int, int], tuple[int, int, int, int]]]:
