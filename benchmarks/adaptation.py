@@ -5,7 +5,8 @@ its own run folder, ``outputs/adaptation/<set>/<row>-<seed>/``, which ends with 
 but parameters of the stages. Rows are scored on the test labels where the set has them (``withheld/test_gt``), and
 everywhere by a visible proxy: the source's validation images bent through the fitted lens, the same ones for every
 row. Withheld labels are read here alone: to score, and to train the row "target's own labels" that shows what could
-be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``.
+be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``; with
+another ``--start`` than the default, folder and file are named after it too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lib.training import best_checkpoint, train
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
 RESULTS = Path(__file__).parent / "results"
+START = 1000
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Benchmark:
 
     def __init__(self, data: Path, recipe: str, iters: int | None, start: int):
         self.data, self.recipe, self.iters, self.start = data.resolve(), recipe, iters, start
-        self.folder = ROOT / "outputs" / "adaptation" / self.data.name
+        self.name = self.data.name + (f"-start{start}" if start != START else "")
+        self.folder = ROOT / "outputs" / "adaptation" / self.name
         first = dataset.read_image(dataset.read_split(data, "test")[0].image)
         self.size = first.shape[1::-1]
         self.withheld = self.data / "withheld"
@@ -229,7 +232,7 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
     summary = {"data": benchmark.data.name, "recipe": Path(benchmark.recipe).stem, "iters": benchmark.iters,
                "start": benchmark.start, "classes": CLASSES}  # fmt: skip
     summary |= {"gap closed": {name: gap_closed(rows, name) for name in rows if gap_closed(rows, name)}, "rows": rows}
-    with whole_file(RESULTS / f"adaptation-{benchmark.data.name}.json") as temporary:
+    with whole_file(RESULTS / f"adaptation-{benchmark.name}.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
     print(table(rows))
     return summary
@@ -240,7 +243,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing")
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
-    parser.add_argument("--start", type=int, default=1000, help="iterations on the plain source before all rows (1000)")
+    parser.add_argument("--start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     asked = parser.parse_args()
