@@ -105,9 +105,14 @@ def start(data: str | Path, out: str | Path, iters: int, parameters: dict | None
     Returns:
         The best checkpoint, for ``load_from``.
     """
+    from lib import adaptation
     from lib.training import best_checkpoint
 
+    # What follows is looked at now, not after the start.
+    adaptation.check((parameters or {}).get("options") or {}, bool((parameters or {}).get("self_training")))
     shared = {name: value for name, value in (parameters or {}).items() if name in _STARTS_WITH}
+    if options := shared.get("options"):
+        shared["options"] = {k: v for k, v in options.items() if not str(k).startswith("self_training.")}
     shared |= {"augment": False, "max_iters": iters}
     run(data, out, last="train", parameters=shared, resume=not overwrite, overwrite=overwrite)
     return best_checkpoint(out)
@@ -215,6 +220,8 @@ def main(arguments: list[str] | None = None) -> int:
             parameters["recipe"] = args.recipe
         if args.start and parameters.get("load_from"):
             raise InputError("--start and load_from both say what the training starts from (expected: one of them)")
+        if args.start < 0:
+            raise InputError(f"--start {args.start} (expected: a number of iterations, from 1)")
         if args.start and args.first in ("augment", "train") and args.last != "augment":
             begun = start(args.data, Path(args.out) / "start", args.start, parameters, args.overwrite)
             parameters["load_from"] = str(begun)

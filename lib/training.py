@@ -74,6 +74,7 @@ def train(
     augmented = out / "augmented"
     if finished(out, "augment") is None:
         raise InputError(f"{augmented} is missing or unfinished. Run 01_augment for this run folder first.")
+    adaptation.check(options or {}, self_training)
     cfg = recipes.resolve(recipe, augmented, max_iters=max_iters, batch_size=batch_size, seed=seed, options=options)
     load_from = str(load_from) if isinstance(load_from, Path) else load_from or None
     if self_training:

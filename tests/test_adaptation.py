@@ -428,6 +428,8 @@ def test_the_targets_crops_are_enlarged(bent):
 def test_faulty_requests_are_named(bent, tmp_path):
     with pytest.raises(InputError, match="self_training.treshold is no setting .*threshold"):
         training.train(bent, self_training=True, options={"self_training.treshold": 0.5})
+    with pytest.raises(InputError, match="self_training.warmup is set, but self_training is off"):
+        training.train(bent, options={"self_training.warmup": 0.5})
     out = tmp_path / "old"
     shutil.copytree(bent, out)
     (out / "augmented" / "train_target.csv").unlink()

@@ -52,6 +52,9 @@ def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
     assert capsys.readouterr().out.count("skipped") == 4 and read_yaml(begun / "run.yaml") == first
     assert pipeline.main([*given, "-p", "load_from", "x.pth"]) == 1
     assert "expected: one of them" in capsys.readouterr().err
+    assert pipeline.main([*given[:-1], "-1"]) == 1 and "--start -1" in capsys.readouterr().err
+    late = ["-p", "self_training", "true", "-p", "options", '{"self_training.warmupp": 0}']
+    assert pipeline.main([*given, *late]) == 1 and "warmupp is no setting" in capsys.readouterr().err
 
 
 def test_resuming_skips_what_is_finished_and_repeats_what_is_not(sample, run, tmp_path, capsys):

@@ -43,6 +43,19 @@ smaller in the target.
 _LONGEST = 0.999  # Hoyer et al., "DAFormer", CVPR 2022, for 40,000 iterations
 
 
+def check(options: dict, self_training: bool) -> None:
+    """Raise InputError where overrides by dotted name hold an unknown setting, or settings for what is off."""
+    given = {name.partition(".")[2] for name in options if str(name).startswith("self_training.")}
+    if given and not self_training:
+        raise InputError(f"self_training.{min(given)} is set, but self_training is off (expected: self_training true)")
+    _check_names(given)
+
+
+def _check_names(given) -> None:
+    if unknown := sorted(set(given) - set(SETTINGS)):
+        raise InputError(f"self_training.{unknown[0]} is no setting (there are: {', '.join(SETTINGS)})")
+
+
 def add(cfg, data: str | Path, seed: int) -> None:
     """Make a resolved recipe one of self-training, in place.
 
@@ -55,8 +68,7 @@ def add(cfg, data: str | Path, seed: int) -> None:
         InputError: an unknown setting, or no target frames.
     """
     given = dict(cfg.get("self_training") or {})
-    if unknown := sorted(set(given) - set(SETTINGS)):
-        raise InputError(f"self_training.{unknown[0]} is no setting (there are: {', '.join(SETTINGS)})")
+    _check_names(given)
     settings = SETTINGS | given
     data = Path(data).resolve()
     dataset.read_split(data, "train_target")

@@ -183,7 +183,7 @@ def _source_view(paths, degrees: list[float] | None, results: dict, notes: dict)
         notes["source_report"] = found.report
         print(f"source: {found.report}")
         degrees = [round(float(np.degrees(share * found.angle)), 2) for share in _AROUND]
-    results["source_view"] = degrees
+    results["source_view"] = list(degrees)
     return tuple(map(float, np.radians(degrees)))
 
 

@@ -206,7 +206,8 @@ class Warp:
         if not (self._area > _SHRINKS).any():
             return bent
         thin = thin or Thin(label, self.layout)
-        filled = cv2.compare(cv2.remap(thin.any, *self._maps, cv2.INTER_LINEAR), round(THIN_SHARE * 255), cv2.CMP_GE)
+        # Not cv2.compare: it takes a single pixel for a scalar.
+        filled = cv2.inRange(cv2.remap(thin.any, *self._maps, cv2.INTER_LINEAR), round(THIN_SHARE * 255), 255)
         found = cv2.findNonZero(cv2.bitwise_and(filled, self._seen, mask=self._shrinks))
         if found is not None:
             columns, rows = found[:, 0].T
