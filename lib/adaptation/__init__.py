@@ -1,8 +1,8 @@
 """Self-training: learn from the target camera's unlabelled frames as well.
 
 A mean teacher labels target crops, and the student learns from these labels; by parameter on crops that it is not
-allowed to see as the teacher did: mixed with labelled source crops, in other colours, with patches missing. :func:`add` turns a
-resolved recipe into one that trains so: its network, whatever its head, stands inside a
+allowed to see as the teacher did: mixed with labelled source crops, in other colours, with patches missing.
+:func:`add` turns a resolved recipe into one that trains so: its network, whatever its head, stands inside a
 :class:`lib.adaptation.segmentor.SelfTraining`. Validation, checkpoints and inference go on with the plain network,
 which is the teacher.
 """

@@ -34,8 +34,8 @@ class SelfTraining(BaseModel):
     Args:
         segmentor: config of the network, any of mmseg's segmentors.
         seed: of mixing, colours and patches.
-        alpha, warmup, threshold, weight, align, mix, colour, mask_ratio, mask_block: see :data:`lib.adaptation.SETTINGS`;
-            ``warmup`` in iterations.
+        alpha, warmup, threshold, weight, align, mix, colour, mask_ratio, mask_block: see
+            :data:`lib.adaptation.SETTINGS`; ``warmup`` in iterations.
 
     Source: Hoyer et al., "DAFormer", CVPR 2022, and "MIC", CVPR 2023.
     """
