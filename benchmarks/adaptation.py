@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import dataset, sample
+from lib import dataset, image_files, sample
 from lib.classes import CLASSES
 from lib.fisheye.augment import augment
 from lib.inference import infer
@@ -88,7 +88,7 @@ class Benchmark:
         self.data, self.recipe, self.iters, self.start = data.resolve(), recipe, iters, start
         self.name = self.data.name + (f"-start{start}" if start != START else "")
         self.folder = ROOT / "outputs" / "adaptation" / self.name
-        first = dataset.read_image(dataset.read_split(data, "test")[0].image)
+        first = image_files.read_image(dataset.read_split(data, "test")[0].image)
         self.size = first.shape[1::-1]
         self.withheld = self.data / "withheld"
 

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from lib import dataset
+from lib import image_files
 from lib.classes import BACKGROUND, CLASSES, IGNORE
 from lib.fisheye import background, bend, photometric, warp
 from lib.fisheye.cameras import Fisheye, Pinhole
@@ -143,7 +143,7 @@ def surroundings() -> list[dict]:
                 with tempfile.TemporaryDirectory() as folder:
                     paths = [Path(folder) / f"{i}.png" for i in range(count)]
                     for path, frame in zip(paths, frames, strict=False):
-                        dataset.write_png(path, frame)
+                        image_files.write_png(path, frame)
                     start = time.perf_counter()
                     found = background.mine(paths).mask
                     seconds = time.perf_counter() - start
@@ -219,17 +219,16 @@ def offline() -> list[dict]:
 
         def ours(compress=False):
             def one(pair):
-                image, label = dataset.read_image(pair[0]), dataset.read_label(pair[1])
+                image, label = image_files.read_image(pair[0]), image_files.read_label(pair[1])
                 image, label = target.bend(image, label, bend.Draw.by(rng))
-                dataset.write_png(folder / "bent" / pair[0].name, image, compress)
-                dataset.write_png(folder / "bent" / pair[1].name, label)
+                image_files.write_png(folder / "bent" / pair[0].name, image, compress)
+                image_files.write_png(folder / "bent" / pair[1].name, label)
 
-            dataset.in_threads(one, pairs * 4, "pairs")
+            image_files.in_threads(one, pairs * 4, "pairs")
 
         cores, count = os.cpu_count(), len(pairs)
         ways = (script, 1, count), (ours, cores, 4 * count), (lambda: ours(True), cores, 4 * count)
         times = np.array([[_per_item(*way) for way in ways] for _ in range(6)])[1:]
-        sizes = [(folder / "out.png").stat().st_size, *[(folder / "bent" / "5.png").stat().st_size] * 2]
     rows = []
     for way, name in ((1, "as 01 writes"), (2, "compressed")):
         row = {"files": name}

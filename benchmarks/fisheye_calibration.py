@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset import write_png
+from lib.image_files import write_png
 from lib.fisheye import background, calibration
 from lib.fisheye.cameras import Fisheye
 from lib.sample import TARGET_SENSOR, Surroundings, render

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from lib import dataset, recipes
+from lib import dataset, image_files, recipes
 from lib.inference import Predictor
 from lib.internimage.variants import VARIANTS
 from lib.prediction.network import Network
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    images = [dataset.read_image(item.image) for item in dataset.read_split(args.data, "test")]
+    images = [image_files.read_image(item.image) for item in dataset.read_split(args.data, "test")]
     results = dict(device=_name(args.device), threads=args.threads, torch=torch.__version__)
     trained = args.run / "train" / "config.py", best_checkpoint(args.run)
     results["demo"] = measure(*trained, images, args.rounds, list(WAYS), args.device)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from adaptation import RESULTS, ROOT, ROWS, link
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.fisheye import background
 from lib.inference import infer
 from lib.prediction.selection import target_frames, unsupervised_score
@@ -35,7 +35,7 @@ def judged(data: Path, run: Path, checkpoint: Path, frames: list[Path], mask: np
         return found
     link(out / "train", run / "train")
     infer(data, out, checkpoint=checkpoint)
-    path, _ = submit(data, out, dataset.read_image(dataset.read_split(data, "test")[0].image).shape[1::-1])
+    path, _ = submit(data, out, image_files.read_image(dataset.read_split(data, "test")[0].image).shape[1::-1])
     step, validation = int(checkpoint.stem.rsplit("_", 1)[1]), scalars(run)["mIoU"]
     found = unsupervised_score(run, checkpoint, frames, mask=mask)
     found["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan")) / 100

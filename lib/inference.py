@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib import dataset, figures
+from lib import dataset, figures, image_files
 from lib.fisheye.bend import Target
 from lib.prediction import network, selection, testtime
 from lib.runs import InputError, claim, finished, recorded, whole_file
@@ -129,7 +129,7 @@ def infer(
         with tqdm(desc="infer", unit="image", initial=len(items) - len(todo), total=len(items), mininterval=1) as bar:
             for item, image, label in predictor().labels_of(todo):
                 mask, picture = files[item.id]
-                dataset.write_png(mask, label)
+                image_files.write_png(mask, label)
                 _write_picture(picture, image, label)
                 bar.update()
         results.update(images=len(items), device=device)
@@ -187,7 +187,7 @@ class Predictor:
         """Each item with its image and label, in order; as many of one size are read together as fill a batch."""
         group: list[tuple[dataset.Item, np.ndarray]] = []
         for item in items:
-            image = dataset.read_image(item.image)
+            image = image_files.read_image(item.image)
             if group and (image.shape != group[0][1].shape or len(group) >= self._together(image.shape[:2])):
                 yield from self._finish(group)
                 group = []

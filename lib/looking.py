@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib import dataset, figures
+from lib import dataset, figures, image_files
 from lib.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.fisheye import bend
 from lib.fisheye.augment import SPLITS
@@ -37,7 +37,7 @@ def origin(item: dataset.Item, data: str | Path) -> dataset.Item:
 def mean_frame(paths: Sequence[str | Path]) -> np.ndarray:
     """``uint8 (H, W, 3)``: the mean of at most 32 of these images, which have one size."""
     frames = some(paths)
-    return (sum(dataset.read_image(path).astype(np.float32) for path in frames) / len(frames)).round().astype(np.uint8)
+    return (sum(image_files.read_image(path).astype(np.float32) for path in frames) / len(frames)).round().astype(np.uint8)
 
 
 def surroundings(target: bend.Target, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
@@ -47,7 +47,7 @@ def surroundings(target: bend.Target, paths: Sequence[str | Path]) -> list[list[
         target: the target camera.
         paths: its frames; at most 32 are read.
     """
-    shown = [(path, target.fitting(dataset.read_image(path))) for path in some(paths)]
+    shown = [(path, target.fitting(image_files.read_image(path))) for path in some(paths)]
     rows = []
     for kind in target.all_surroundings:
         frames, static = [path for path, own in shown if own is kind], kind.mask[..., None]
@@ -77,7 +77,7 @@ def predicted(out: str | Path, paths: Sequence[str | Path], device: str = "cpu")
     if checkpoint is None:
         return None
     predictor = Predictor(Path(out) / "train" / "config.py", checkpoint, device=device)
-    return [predictor(dataset.read_image(path)) for path in some(paths)]
+    return [predictor(image_files.read_image(path)) for path in some(paths)]
 
 
 def layout_difference(first: np.ndarray, second: np.ndarray, title: str) -> Figure:
@@ -117,7 +117,7 @@ def sliders(folder: str | Path, items: Sequence[dataset.Item], width: int = 960)
     def redraw(_=None) -> None:
         item = items[chosen.value]
         draw = bend.Draw.middle(**{name: control.value for name, control in controls.items()})
-        image, label = target.bend(dataset.read_image(item.image), dataset.read_label(item.label), draw)
+        image, label = target.bend(image_files.read_image(item.image), image_files.read_label(item.label), draw)
         both = np.hstack([image, figures.overlay(image, label)])
         picture.value = cv2.imencode(".png", both[..., ::-1])[1].tobytes()
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.classes import CLASSES, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.runs import InputError, recorded, whole_file
 
@@ -153,7 +153,7 @@ def check(
             if different.any():
                 y, x = divmod(int(different.argmax()), size[0])
                 found = f"{row} differs from {path} in {different.sum()} pixels, first at x {x}, y {y}"
-                raise InputError(dataset.Fault(submission, found, "Write the submission again."))
+                raise InputError(image_files.Fault(submission, found, "Write the submission again."))
         return np.bincount(mask.ravel(), minlength=IGNORE)[: len(CLASSES)]
 
     counts = np.array(_per_image(compare, images, submission.parent, "check"))
@@ -166,22 +166,22 @@ def _check_order(submission: Path, found: list[str], expected: list[str]) -> Non
     for line, (row, wanted) in enumerate(zip(found, expected, strict=True), start=2):
         if row != wanted:
             difference = f"line {line} is {row} (expected: {wanted}, as in sample_submission.csv)"
-            raise InputError(dataset.Fault(submission, difference, "Write the rows in the sample's order."))
+            raise InputError(image_files.Fault(submission, difference, "Write the rows in the sample's order."))
 
 
 def _per_image(work: Callable, images: Sequence[str], folder: str | Path, title: str) -> list:
     """``work`` on each image id, with a progress bar; the faults of all images are raised together."""
-    faults: list[dataset.Fault] = []
-    results = dataset.in_threads(lambda image_id: dataset.attempt(faults, work, image_id), images, title)
+    faults: list[image_files.Fault] = []
+    results = image_files.in_threads(lambda image_id: dataset.attempt(faults, work, image_id), images, title)
     dataset.raise_faults(folder, sorted(faults, key=str))
     return results
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Class ids ``uint8 (H, W)`` with Background and IGNORE, resized to (width, height)."""
-    mask = dataset.read_label(path)
-    if found := dataset.odd_values(mask, len(CLASSES_WITH_BACKGROUND)):
-        raise InputError(dataset.Fault(path, found, "Re-export it as class ids."))
+    mask = image_files.read_label(path)
+    if found := image_files.odd_values(mask, len(CLASSES_WITH_BACKGROUND)):
+        raise InputError(image_files.Fault(path, found, "Re-export it as class ids."))
     # EXACT takes the source pixel under each centre; plain INTER_NEAREST samples half a target pixel up and left.
     return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
@@ -191,7 +191,7 @@ def _decode_row(submission: Path, row: str, text: str, size: tuple[int, int]) ->
         return rle_decode(text, size)
     except InputError as error:
         raise InputError(
-            dataset.Fault(submission, f"{row}: {error}", "Write the submission again, or correct its size.")
+            image_files.Fault(submission, f"{row}: {error}", "Write the submission again, or correct its size.")
         ) from None
 
 
@@ -231,13 +231,13 @@ def score(submission: str | Path, labels: str | Path, submission_size: Sequence[
     images = sorted(path.stem for path in labels.glob("*.png"))
     if not images:
         found = "no PNG, looked for the labels of the test images" if labels.is_dir() else "no such folder"
-        raise InputError(dataset.Fault(labels, found, "Pass the folder with <id>.png per test image."))
+        raise InputError(image_files.Fault(labels, found, "Pass the folder with <id>.png per test image."))
     dataset.raise_faults(
         submission.parent, dataset.compare_ids(submission, table["id"].tolist(), dataset.row_ids(images), str(labels))
     )
     runs = dict(zip(table["id"], table["mask_rle"], strict=True))
     if submission_size is None:
-        size = _infer_size(submission, table["mask_rle"], dataset.read_label(labels / f"{images[0]}.png").shape[::-1])
+        size = _infer_size(submission, table["mask_rle"], image_files.read_label(labels / f"{images[0]}.png").shape[::-1])
     else:
         size = _checked_size(submission_size)
 
@@ -262,7 +262,7 @@ def _infer_size(submission: Path, runs: Sequence[str], label_size: tuple[int, in
             return width, height
     found = f"a run ends at pixel {last}, beyond the labels' {label_size} and the competition's {SUBMISSION_SIZE}"
     raise InputError(
-        dataset.Fault(submission, found, "Give the size of its masks as submission_size (--size WIDTH HEIGHT).")
+        image_files.Fault(submission, found, "Give the size of its masks as submission_size (--size WIDTH HEIGHT).")
     )
 
 

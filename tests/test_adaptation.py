@@ -13,7 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Generator
 
 import lib.internimage  # noqa: F401 (registers the backbone)
-from lib import adaptation, dataset, recipes, training
+from lib import adaptation, dataset, image_files, recipes, training
 from lib.adaptation import views
 from lib.adaptation.alignment import ClassShares
 from lib.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
@@ -289,9 +289,9 @@ def test_source_and_target_take_turns(bent):
 def test_the_surroundings_move_with_the_crop(bent, tmp_path):
     folder = tmp_path / "augmented"
     shutil.copytree(bent / "augmented", folder)
-    mask = dataset.read_label(folder / "background.png") > 0
+    mask = image_files.read_label(folder / "background.png") > 0
     white = np.where(mask, 255, 0).astype(np.uint8)[..., None].repeat(3, 2)  # exactly where the surroundings are
-    dataset.write_png(folder / "frame.png", white)
+    image_files.write_png(folder / "frame.png", white)
     (folder / "train_target.csv").write_text("id,img_path\nframe,frame.png\n")
     pairs = crops(tmp_path)
     for i in range(1, 20, 2):

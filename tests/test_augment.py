@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.classes import BACKGROUND, IGNORE, RIDER
 from lib.fisheye import bend, calibration, photometric, warp
 from lib.fisheye.augment import augment, rarity
@@ -86,7 +86,7 @@ def test_a_step_forward_enlarges_what_is_ahead_and_a_step_aside_moves_it():
 def test_a_crop_is_what_the_whole_has_there(way, sample, known):
     target = replace(Target.read(known), photometric=way)
     item = dataset.read_split(sample, "train_source")[0]
-    image, label = dataset.read_image(item.image), dataset.read_label(item.label)
+    image, label = image_files.read_image(item.image), image_files.read_label(item.label)
     draw = replace(Draw.by(np.random.default_rng(1)), noise=0.0, jpeg=101.0, blur=0.0)
     whole, classes = target.bend(image, label, draw)
     x, y, width, height = region = (30, 20, 96, 64)
@@ -132,7 +132,7 @@ def test_rare_classes_are_seen_more_often(sample, tmp_path):
     items = dataset.read_split(sample, "train_source")
     weights = rarity(items)
     assert sum(weights.values()) == pytest.approx(1) and min(weights.values()) > 0
-    shows = {item.id: (dataset.read_label(item.label) == RIDER).mean() > 0.0005 for item in items}
+    shows = {item.id: (image_files.read_label(item.label) == RIDER).mean() > 0.0005 for item in items}
     if 0 < sum(shows.values()) < len(items):
         assert np.mean([weights[i] for i in shows if shows[i]]) > np.mean([weights[i] for i in shows if not shows[i]])
     folder = augment(sample, tmp_path, copies=3)
@@ -149,7 +149,7 @@ def test_a_class_on_one_image_alone_is_drawn_as_often_as_classes_go(tmp_path):
         label[:10] = 8
         if i == 0:
             label[:2] = RIDER
-        dataset.write_png(tmp_path / f"{i}.png", label)
+        image_files.write_png(tmp_path / f"{i}.png", label)
         items.append(dataset.Item(str(i), tmp_path / f"{i}.png", tmp_path / f"{i}.png"))
     weights = rarity(items)
     assert weights["0"] > 5 * weights["1"] and weights["1"] == pytest.approx(weights["9"])

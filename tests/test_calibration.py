@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.fisheye import calibration, circle, edges, plumbline
 from lib.fisheye.background import Background
 from lib.fisheye.cameras import Fisheye, Pinhole
@@ -136,7 +136,7 @@ def drive(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drive")
     paths = [folder / f"{i}.png" for i in range(12)]
     for i, path in enumerate(paths):
-        dataset.write_png(path, render((5, i), true, TARGET_SENSOR, surroundings)[0])
+        image_files.write_png(path, render((5, i), true, TARGET_SENSOR, surroundings)[0])
     mask = surroundings.mask(SIZE)
     return paths, replace(free_view(), mask=mask), true
 
@@ -160,9 +160,9 @@ def test_large_frames_give_the_same_lens_at_their_own_size(drive, tmp_path):
     paths, still, true = drive
     large = []
     for path in paths[:4]:
-        image = cv2.resize(dataset.read_image(path), (1440, 810), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(image_files.read_image(path), (1440, 810), interpolation=cv2.INTER_CUBIC)
         large.append(tmp_path / path.name)
-        dataset.write_png(large[-1], image)
+        image_files.write_png(large[-1], image)
     mask = cv2.resize(still.mask.astype(np.uint8), (1440, 810)) > 0
     found = calibration.fit(large, replace(still, mask=mask))
     assert (found.camera.width, found.camera.height) == (1440, 810)
@@ -182,7 +182,7 @@ def test_frames_without_evidence_give_the_expected_lens(picture, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path in paths:
         image = rng.integers(0, 256, (270, 480, 3)) if picture == "noise" else np.zeros((270, 480, 3))
-        dataset.write_png(path, image.astype(np.uint8))
+        image_files.write_png(path, image.astype(np.uint8))
     found = calibration.fit(paths, still)
     assert found.camera == calibration.guess(still)
     assert found.confidence == 0 and "guess" in found.report
@@ -194,18 +194,18 @@ def test_right_angles_tell_what_an_undistorted_camera_sees(degrees, tmp_path):
     camera = Pinhole.from_fov(SIZE, np.radians(degrees))
     paths = [tmp_path / f"{i}.png" for i in range(12)]
     for i, path in enumerate(paths):
-        dataset.write_png(path, render((5, i), camera, SOURCE_SENSOR)[0])
+        image_files.write_png(path, render((5, i), camera, SOURCE_SENSOR)[0])
     found = calibration.field_of_view(paths)
     assert found.angle == pytest.approx(np.radians(degrees), rel=0.03) and found.fitted
     assert 0 < found.deviation < 0.1 and "edges straightened" in found.report
     odd = tmp_path / "odd.png"
-    dataset.write_png(odd, np.zeros((80, 160, 3), np.uint8))
+    image_files.write_png(odd, np.zeros((80, 160, 3), np.uint8))
     assert calibration.field_of_view([paths[0], odd]).angle == calibration.field_of_view(paths[:1]).angle
 
 
 def test_source_images_without_evidence_give_an_ordinary_view(tmp_path):
     path = tmp_path / "black.png"
-    dataset.write_png(path, np.zeros((270, 480, 3), np.uint8))
+    image_files.write_png(path, np.zeros((270, 480, 3), np.uint8))
     found = calibration.field_of_view([path])
     assert not found.fitted and 60 < np.degrees(found.angle) < 75 and "it is a guess" in found.report
     with pytest.raises(InputError, match="at least 1"):
@@ -225,7 +225,7 @@ def test_unusable_frames_are_named(drive, tmp_path):
     with pytest.raises(InputError, match="at least 1"):
         calibration.fit([], still)
     other = tmp_path / "other.png"
-    dataset.write_png(other, np.zeros((80, 160, 3), np.uint8))
+    image_files.write_png(other, np.zeros((80, 160, 3), np.uint8))
     with pytest.raises(InputError, match=r"other\.png: 160x80 px, but the background is 480x270"):
         calibration.fit([*paths[:2], other], still)
     with pytest.raises(InputError, match="cover the whole image"):

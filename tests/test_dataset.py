@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.classes import BACKGROUND, CLASSES, IGNORE
 from lib.runs import InputError
 
@@ -58,7 +58,7 @@ def data(tmp_path):
             row = [name, f"./{image.relative_to(folder)}"]
             if "gt_path" in columns:
                 label = folder / f"{split}_gt" / f"{name}.png"
-                dataset.write_png(label, classes_label(i))
+                image_files.write_png(label, classes_label(i))
                 row.append(f"./{label.relative_to(folder)}")
             rows.append(tuple(row))
         write_csv(folder / f"{split}.csv", rows)
@@ -104,8 +104,8 @@ def test_unknown_split(data):
 def test_read_image_is_rgb(tmp_path):
     red = np.zeros((4, 5, 3), np.uint8)
     red[..., 0] = 200
-    dataset.write_png(tmp_path / "red.png", red)
-    np.testing.assert_array_equal(dataset.read_image(tmp_path / "red.png"), red)
+    image_files.write_png(tmp_path / "red.png", red)
+    np.testing.assert_array_equal(image_files.read_image(tmp_path / "red.png"), red)
     assert cv2.imread(str(tmp_path / "red.png"))[0, 0].tolist() == [0, 0, 200]
 
 
@@ -113,7 +113,7 @@ def test_read_image_is_rgb(tmp_path):
 def test_read_image_reads_what_opencv_reads(tmp_path, suffix):
     path = tmp_path / f"photo{suffix}"
     cv2.imwrite(str(path), cv2.cvtColor(photo(), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 101])
-    read = dataset.read_image(path)
+    read = image_files.read_image(path)
     assert read.dtype == np.uint8
     assert np.abs(read.astype(int) - photo()).max() <= 8
 
@@ -129,19 +129,19 @@ def test_read_image_converts(tmp_path):
     for name, array in stored.items():
         path = tmp_path / f"{name}.png"
         cv2.imwrite(str(path), array)
-        np.testing.assert_array_equal(dataset.read_image(path), cv2.merge([grey] * 3), err_msg=name)
+        np.testing.assert_array_equal(image_files.read_image(path), cv2.merge([grey] * 3), err_msg=name)
 
 
 def test_orientation_tags_are_ignored(tmp_path):
     tag = Image.Exif()
     tag[0x0112] = 6  # turned by 90 degrees
     Image.fromarray(photo()).save(tmp_path / "turned.jpg", exif=tag)
-    assert dataset.read_image(tmp_path / "turned.jpg").shape == (HEIGHT, WIDTH, 3)
+    assert image_files.read_image(tmp_path / "turned.jpg").shape == (HEIGHT, WIDTH, 3)
 
 
 def test_read_label_round_trip(tmp_path):
-    dataset.write_png(tmp_path / "label.png", classes_label())
-    read = dataset.read_label(tmp_path / "label.png")
+    image_files.write_png(tmp_path / "label.png", classes_label())
+    read = image_files.read_label(tmp_path / "label.png")
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, classes_label())
 
@@ -152,27 +152,27 @@ def test_read_label_reads_palette_indices(tmp_path, bits):
     image = Image.fromarray(label).convert("P")
     image.putpalette([255 - i // 3 for i in range(768)])
     image.save(tmp_path / "palette.png", bits=bits)
-    np.testing.assert_array_equal(dataset.read_label(tmp_path / "palette.png"), label)
+    np.testing.assert_array_equal(image_files.read_label(tmp_path / "palette.png"), label)
 
 
 def test_read_label_of_few_bits_and_of_16(tmp_path):
     two = np.array([[0, 255], [255, 0]], np.uint8)
     Image.fromarray(two).convert("1").save(tmp_path / "one_bit.png")
-    np.testing.assert_array_equal(dataset.read_label(tmp_path / "one_bit.png"), two)
+    np.testing.assert_array_equal(image_files.read_label(tmp_path / "one_bit.png"), two)
     cv2.imwrite(str(tmp_path / "wide.png"), two.astype(np.uint16))
-    np.testing.assert_array_equal(dataset.read_label(tmp_path / "wide.png"), two)
+    np.testing.assert_array_equal(image_files.read_label(tmp_path / "wide.png"), two)
     cv2.imwrite(str(tmp_path / "wide.png"), two.astype(np.uint16) * 300)
     with pytest.raises(InputError, match="label value 10964"):
-        dataset.read_label(tmp_path / "wide.png")
+        image_files.read_label(tmp_path / "wide.png")
 
 
 def test_read_label_refuses_colours_and_jpeg(tmp_path):
-    dataset.write_png(tmp_path / "colours.png", photo())
+    image_files.write_png(tmp_path / "colours.png", photo())
     with pytest.raises(InputError, match=r"colours.png: RGB pixels \(expected: one channel\)"):
-        dataset.read_label(tmp_path / "colours.png")
+        image_files.read_label(tmp_path / "colours.png")
     cv2.imwrite(str(tmp_path / "label.jpg"), classes_label())
     with pytest.raises(InputError, match="JPEG, which blurs class ids"):
-        dataset.read_label(tmp_path / "label.jpg")
+        image_files.read_label(tmp_path / "label.jpg")
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.95, -12, -2])
@@ -182,7 +182,7 @@ def test_truncated_images_are_refused(tmp_path, suffix, keep):
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(whole[: keep if keep < 0 else int(len(whole) * keep)])
     with pytest.raises(InputError, match="empty|truncated"):
-        dataset.read_image(path)
+        image_files.read_image(path)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.95, -12, -2])
@@ -191,7 +191,7 @@ def test_truncated_labels_are_refused(tmp_path, keep):
     path = tmp_path / "cut.png"
     path.write_bytes(whole[: keep if keep < 0 else int(len(whole) * keep)])
     with pytest.raises(InputError, match="empty|truncated"):
-        dataset.read_label(path)
+        image_files.read_label(path)
 
 
 def test_thumbnail_does_not_pass_for_the_end_of_a_jpeg(tmp_path):
@@ -200,16 +200,16 @@ def test_thumbnail_does_not_pass_for_the_end_of_a_jpeg(tmp_path):
     comment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     path = tmp_path / "photo.jpg"
     path.write_bytes(whole[:2] + comment + whole[2:])
-    assert dataset.read_image(path).shape == (HEIGHT, WIDTH, 3)
+    assert image_files.read_image(path).shape == (HEIGHT, WIDTH, 3)
     path.write_bytes((whole[:2] + comment + whole[2:])[:-40])
     with pytest.raises(InputError, match="truncated JPEG"):
-        dataset.read_image(path)
+        image_files.read_image(path)
 
 
 def test_bytes_behind_the_end_are_fine(tmp_path):
     for suffix in (".png", ".jpg"):
         (tmp_path / f"tail{suffix}").write_bytes(encoded(photo(), suffix) + bytes(100))
-        assert dataset.read_image(tmp_path / f"tail{suffix}").shape == (HEIGHT, WIDTH, 3)
+        assert image_files.read_image(tmp_path / f"tail{suffix}").shape == (HEIGHT, WIDTH, 3)
 
 
 def test_damaged_png_is_refused(tmp_path):
@@ -217,12 +217,12 @@ def test_damaged_png_is_refused(tmp_path):
     damaged[len(damaged) // 2] ^= 1
     (tmp_path / "damaged.png").write_bytes(damaged)
     with pytest.raises(InputError, match="damaged PNG .wrong checksum"):
-        dataset.read_image(tmp_path / "damaged.png")
+        image_files.read_image(tmp_path / "damaged.png")
 
 
 def test_missing_and_foreign_files(tmp_path):
     (tmp_path / "text.png").write_text("not an image")
-    for read in (dataset.read_image, dataset.read_label):
+    for read in (image_files.read_image, image_files.read_label):
         with pytest.raises(InputError, match=r"nowhere.png: not found"):
             read(tmp_path / "nowhere.png")
         with pytest.raises(InputError, match="not an image"):
@@ -233,15 +233,15 @@ def test_missing_and_foreign_files(tmp_path):
 
 def test_errors_survive_worker_processes(tmp_path):
     with pytest.raises(InputError) as caught:
-        dataset.read_image(tmp_path / "nowhere.png")
+        image_files.read_image(tmp_path / "nowhere.png")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_write_png_leaves_nothing_when_it_fails(tmp_path):
     with pytest.raises(cv2.error):
-        dataset.write_png(tmp_path / "bad.png", np.zeros((2, 2, 2), np.uint8))
+        image_files.write_png(tmp_path / "bad.png", np.zeros((2, 2, 2), np.uint8))
     assert not list(tmp_path.iterdir())
-    dataset.write_png(tmp_path / "new" / "good.png", photo())
+    image_files.write_png(tmp_path / "new" / "good.png", photo())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["good.png"]
 
 
@@ -290,8 +290,8 @@ def test_check_collects_every_kind_of_fault(data):
     cut.write_bytes(cut.read_bytes()[:-30])
     wrong = classes_label()
     wrong[5, 5] = 37
-    dataset.write_png(data / "train_source_gt" / "TRAIN_SOURCE_0000.png", wrong)
-    dataset.write_png(data / "val_source_gt" / "VAL_SOURCE_0000.png", classes_label()[:-1])
+    image_files.write_png(data / "train_source_gt" / "TRAIN_SOURCE_0000.png", wrong)
+    image_files.write_png(data / "val_source_gt" / "VAL_SOURCE_0000.png", classes_label()[:-1])
     message = faults_of(data)
     assert message.startswith(f"{data}: 5 faults")
     for expected in (
@@ -315,13 +315,13 @@ def test_check_decodes_other_formats_than_png(data):
 def test_check_allows_background_when_told(data):
     label = classes_label()
     label[0] = BACKGROUND
-    dataset.write_png(data / "train_source_gt" / "TRAIN_SOURCE_0001.png", label)
+    image_files.write_png(data / "train_source_gt" / "TRAIN_SOURCE_0001.png", label)
     assert "label value 12 (allowed: 0–11, 255)" in faults_of(data, "train_source")
     dataset.check(data, ("train_source",), classes=BACKGROUND + 1)
 
 
 def test_check_names_several_wrong_values(data):
-    dataset.write_png(data / "val_source_gt" / "VAL_SOURCE_0000.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    image_files.write_png(data / "val_source_gt" / "VAL_SOURCE_0000.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
     assert "label values 12, 13, 14, 15, 16 and 238 more" in faults_of(data, "val_source")
 
 
@@ -380,10 +380,10 @@ def test_missing_sample_submission(data):
 
 def test_png_shortcut_agrees_with_decoding(data):
     for item in dataset.read_split(data, "train_source"):
-        assert dataset._image_size(item.image) == dataset.read_image(item.image).shape[1::-1]
+        assert image_files.image_size(item.image) == image_files.read_image(item.image).shape[1::-1]
     (data / "headless.png").write_bytes(encoded(photo())[:8] + encoded(photo())[-12:])
     with pytest.raises(InputError, match="truncated, or not an image"):
-        dataset._image_size(data / "headless.png")
+        image_files.image_size(data / "headless.png")
 
 
 def test_command_line(data, monkeypatch, capsys):
@@ -411,7 +411,7 @@ def test_real_set_is_sound():
 
 def test_an_uncompressed_png_is_larger_and_reads_the_same(tmp_path):
     for name, compress in (("small", True), ("large", False)):
-        dataset.write_png(tmp_path / f"{name}.png", photo(), compress)
-        assert (dataset.read_image(tmp_path / f"{name}.png") == photo()).all()
+        image_files.write_png(tmp_path / f"{name}.png", photo(), compress)
+        assert (image_files.read_image(tmp_path / f"{name}.png") == photo()).all()
     small, large = ((tmp_path / f"{name}.png").stat().st_size for name in ("small", "large"))
     assert large > small and large > photo().nbytes

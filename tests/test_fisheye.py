@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.classes import BACKGROUND, IGNORE, ROAD
 from lib.fisheye import background, warp
 from lib.fisheye.cameras import ClassicFisheye, DoubleSphere, Fisheye, Pinhole
@@ -163,7 +163,7 @@ def frames(tmp_path):
         rng = np.random.default_rng(i)
         image = np.where(truth[..., None], still, textured(90, 160, seed=i)).astype(float)
         path = tmp_path / f"{i}.png"
-        dataset.write_png(path, (image + rng.normal(0, 2, image.shape)).clip(0, 255).astype(np.uint8))
+        image_files.write_png(path, (image + rng.normal(0, 2, image.shape)).clip(0, 255).astype(np.uint8))
         paths.append(path)
     return paths, truth, still
 
@@ -179,7 +179,7 @@ def test_background_finds_what_stays_still(frames):
 def test_background_is_empty_where_everything_moves(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(12)]
     for i, path in enumerate(paths):
-        dataset.write_png(path, textured(90, 160, seed=i))
+        image_files.write_png(path, textured(90, 160, seed=i))
     assert not background.mine(paths).mask.any()
 
 
@@ -221,7 +221,7 @@ def test_background_names_frames_it_cannot_use(frames, tmp_path):
     with pytest.raises(InputError, match="at least 2"):
         background.mine(paths[:1])
     other = tmp_path / "other.png"
-    dataset.write_png(other, textured(80, 160))
+    image_files.write_png(other, textured(80, 160))
     with pytest.raises(InputError, match=r"other\.png: 160x80 px, but .* has 160x90"):
         background.mine([*paths, other])
 
@@ -247,7 +247,7 @@ def test_background_takes_frames_of_any_pixel_format(frames, kind):
 def test_frames_that_show_nothing_are_left_out(frames, tmp_path):
     paths, truth, _ = frames
     black = tmp_path / "black.png"
-    dataset.write_png(black, np.zeros((90, 160, 3), np.uint8))
+    image_files.write_png(black, np.zeros((90, 160, 3), np.uint8))
     assert overlap(background.mine([black, *paths, black]).mask, truth) > 0.95
     with pytest.raises(InputError, match="1 of 3 target frames show anything"):
         background.mine([black, paths[0], black])
@@ -264,7 +264,7 @@ def seen_by(name, size, count, folder):
     """Paths of frames that a rig of the sample took, and the truth."""
     rig, paths = RIGS[name], [folder / f"{i}.png" for i in range(count)]
     for i, path in enumerate(paths):
-        dataset.write_png(path, render((5, i), rig.camera(size), rig.sensor, rig.surroundings)[0])
+        image_files.write_png(path, render((5, i), rig.camera(size), rig.sensor, rig.surroundings)[0])
     return paths, rig.surroundings.mask(size)
 
 
@@ -285,13 +285,13 @@ def test_reflections_on_the_hood_are_background(tmp_path):
     paths, truth = seen_by("high hood", (240, 136), 12, tmp_path)
     rng, x = np.random.default_rng(0), np.arange(240)
     for path in paths:
-        image = dataset.read_image(path).astype(float)
+        image = image_files.read_image(path).astype(float)
         image[truth] = (image * rng.uniform(0.92, 1.08) + 4 * np.sin(x / 20 + rng.uniform(0, 6))[:, None])[truth]
-        dataset.write_png(path, image.clip(0, 255).round().astype(np.uint8))
+        image_files.write_png(path, image.clip(0, 255).round().astype(np.uint8))
     assert overlap(background.mine(paths).mask, truth) > 0.95
 
 
 def test_background_of_the_sample(sample):
     found = background.mine([item.image for item in dataset.read_split(sample, "train_target")])
-    truth = dataset.read_label(sample / "withheld" / "background.png") > 0
+    truth = image_files.read_label(sample / "withheld" / "background.png") > 0
     assert overlap(found.mask, truth) > 0.93  # eight small frames

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import dataset, recipes
+from lib import dataset, image_files, recipes
 from lib.classes import BACKGROUND, CAR, CLASSES_WITH_BACKGROUND, POLE, ROAD, SKY
 from lib.fisheye.background import Background
 from lib.fisheye.bend import Target
@@ -187,9 +187,9 @@ def test_images_in_a_batch_are_labelled_as_alone(run, images):
 def test_images_of_several_sizes_come_back_in_order(run, images, tmp_path):
     items = []
     for i, image in enumerate([images[0], images[1], images[0][:60], images[2]]):
-        dataset.write_png(tmp_path / f"{i}.png", image)
+        image_files.write_png(tmp_path / f"{i}.png", image)
         items.append(dataset.Item(str(i), tmp_path / f"{i}.png"))
-    alone = [Predictor(*run)(dataset.read_image(item.image)) for item in items]
+    alone = [Predictor(*run)(image_files.read_image(item.image)) for item in items]
     found = list(Predictor(*run, batch=8).labels_of(items))
     assert [item for item, _, _ in found] == items
     for (_, image, label), expected in zip(found, alone, strict=True):
@@ -408,7 +408,7 @@ def test_aligned_maps_of_the_target_have_the_sources_mean_and_deviation():
 def test_adapted_networks_are_the_same_each_time(run, images, tmp_path):
     frames = []
     for i, image in enumerate(images):
-        dataset.write_png(tmp_path / f"{i}.png", image)
+        image_files.write_png(tmp_path / f"{i}.png", image)
         frames.append(tmp_path / f"{i}.png")
     plain = Predictor(*run).probabilities(images[0])
     for given in (dict(norms=0.5), dict(features=0.5, source=frames[:1])):
@@ -440,7 +440,7 @@ def test_every_parameter_reaches_the_masks(sample, ready, other):
     masks = infer(sample, ready, **everything)
     first = {path.name: path.read_bytes() for path in masks.glob("*.png")}
     for name in first:
-        label = dataset.read_label(masks / name)
+        label = image_files.read_label(masks / name)
         assert ((label == BACKGROUND) == camera(*SIZE).surroundings.mask).all()
     noted = read_yaml(masks / "parameters.yaml")
     names = ("views", "norms", "features", "background", "islands", "blend")
@@ -471,7 +471,7 @@ def test_what_is_off_is_not_noted(sample, ready):
 )  # fmt: skip
 def test_bad_parameters_are_refused_before_masks_are_deleted(sample, ready, given, said):
     mask = ready / "masks" / "TEST_0000.png"
-    dataset.write_png(mask, np.zeros((2, 2), np.uint8))
+    image_files.write_png(mask, np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match=said):
         infer(sample, ready, overwrite=True, **given)
     assert mask.exists()

@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import dataset, pipeline, training
+from lib import dataset, image_files, pipeline, training
 from lib.classes import CLASSES
 from lib.runs import InputError, read_yaml
 
@@ -113,9 +113,9 @@ def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(sample, data)
     label = data / "train_source_gt" / "TRAIN_SOURCE_0002.png"
-    values = dataset.read_label(label)
+    values = image_files.read_label(label)
     values[3, 4] = 37
-    dataset.write_png(label, values)
+    image_files.write_png(label, values)
     image = data / "train_target_image" / "TRAIN_TARGET_0001.png"
     image.write_bytes(image.read_bytes()[:-2000])
     done = subprocess.run(

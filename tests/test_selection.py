@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import dataset, recipes
+from lib import image_files, recipes
 from lib.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.inference import infer
 from lib.prediction import selection
@@ -37,7 +37,7 @@ class Fake:
 def frame(tmp_path):
     """Stripes of all classes' colours, not the same in the mirror."""
     image = np.repeat(np.arange(COUNT, dtype=np.uint8) * 20 + 5, 4)[None, :, None].repeat(30, 0).repeat(3, 2)
-    dataset.write_png(tmp_path / "frame.png", image)
+    image_files.write_png(tmp_path / "frame.png", image)
     return tmp_path / "frame.png"
 
 

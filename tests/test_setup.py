@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Upper floors import lower ones only.
 FLOORS = [
     {"lib.classes", "lib.runs", "lib.figures", "lib.mmcv_ops"},
+    {"lib.image_files"},
     {"lib.dataset"},
     {"lib.fisheye.radial", "lib.fisheye.cameras"},
     {"lib.fisheye.grid", "lib.fisheye.photometric"},

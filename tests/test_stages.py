@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib import dataset, training
+from lib import dataset, image_files, training
 from lib.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.fisheye.augment import augment
 from lib.fisheye.background import Background
@@ -69,12 +69,12 @@ def test_augmented_images_look_like_targets(sample, augmented):
         items = dataset.read_split(folder, split)
         assert len(items) == count
         for item in items:
-            label = dataset.read_label(item.label)
-            assert label.shape == (108, 192) == dataset.read_image(item.image).shape[:2]
+            label = image_files.read_label(item.label)
+            assert label.shape == (108, 192) == image_files.read_image(item.image).shape[:2]
             assert (label == BACKGROUND).mean() > 0.05
-    mask, plate = dataset.read_label(folder / "background.png") > 0, dataset.read_image(folder / "plate.png")
+    mask, plate = image_files.read_label(folder / "background.png") > 0, image_files.read_image(folder / "plate.png")
     mask = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0  # its edge is soft
-    off = dataset.read_image(items[0].image)[mask].astype(float) - plate[mask]  # but for noise and compression
+    off = image_files.read_image(items[0].image)[mask].astype(float) - plate[mask]  # but for noise and compression
     assert np.abs(off).mean() < 8
     dataset.check(folder, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
 
@@ -103,7 +103,7 @@ def test_killed_augmentation_ends_with_the_same_files(sample, augmented, tmp_pat
     assert finished(out, "augment") is None
     for half in out.rglob("*.png"):
         if not half.name.startswith("."):
-            dataset.read_label(half) if "gt" in half.parent.name else dataset.read_image(half)
+            image_files.read_label(half) if "gt" in half.parent.name else image_files.read_image(half)
     augment(sample, out, seed=1)
     assert {k: v for k, v in tree(out / "augmented").items() if ".tmp" not in k} == tree(augmented / "augmented")
 
@@ -134,11 +134,11 @@ def test_known_cameras_are_read_and_described(sample, tmp_path):
 
 def test_augmented_images_take_on_the_targets_colours(sample, augmented, tmp_path):
     augment(sample, tmp_path, seed=1, photometric="none")
-    frames = [dataset.read_image(item.image) for item in dataset.read_split(sample, "train_target")]
-    view = dataset.read_label(augmented / "augmented" / "background.png") == 0
+    frames = [image_files.read_image(item.image) for item in dataset.read_split(sample, "train_target")]
+    view = image_files.read_label(augmented / "augmented" / "background.png") == 0
 
     def distance(folder):
-        images = [dataset.read_image(item.image) for item in dataset.read_split(folder / "augmented", "train_source")]
+        images = [image_files.read_image(item.image) for item in dataset.read_split(folder / "augmented", "train_source")]
         return np.abs(
             np.mean([i[view].mean(0) for i in images], 0) - np.mean([f[view].mean(0) for f in frames], 0)
         ).max()
@@ -150,10 +150,10 @@ def test_without_augmentation_the_source_is_only_resized(sample, tmp_path):
     augment(sample, tmp_path, augment=False)
     item = dataset.read_split(tmp_path / "augmented", "val_source")[0]
     before = dataset.read_split(sample, "val_source")[0]
-    size = dataset.read_image(dataset.read_split(sample, "train_target")[0].image).shape[1::-1]
-    resized = cv2.resize(dataset.read_label(before.label), size, interpolation=cv2.INTER_NEAREST_EXACT)
-    assert (dataset.read_label(item.label) == resized).all()
-    assert not (dataset.read_label(item.label) == BACKGROUND).any()
+    size = image_files.read_image(dataset.read_split(sample, "train_target")[0].image).shape[1::-1]
+    resized = cv2.resize(image_files.read_label(before.label), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    assert (image_files.read_label(item.label) == resized).all()
+    assert not (image_files.read_label(item.label) == BACKGROUND).any()
 
 
 def test_faulty_camera_files_are_named(sample, tmp_path):
@@ -288,8 +288,8 @@ def test_training_needs_an_augmented_set(tmp_path):
 def test_masks_are_class_ids_of_the_test_images(sample, trained):
     masks = infer(sample, trained)
     for item in dataset.read_split(sample, "test"):
-        mask = dataset.read_label(masks / f"{item.id}.png")
-        assert mask.shape == dataset.read_image(item.image).shape[:2] and mask.max() <= BACKGROUND
+        mask = image_files.read_label(masks / f"{item.id}.png")
+        assert mask.shape == image_files.read_image(item.image).shape[:2] and mask.max() <= BACKGROUND
         assert (trained / "visualization" / f"{item.id}.jpg").exists()
     before = tree(masks)
     infer(sample, trained)
@@ -311,7 +311,7 @@ def test_killed_inference_ends_with_the_same_files(sample, trained, tmp_path):
 def test_averages_are_probabilities_and_symmetric(sample, trained):
     from lib.inference import Predictor
 
-    image = dataset.read_image(dataset.read_split(sample, "test")[0].image)
+    image = image_files.read_image(dataset.read_split(sample, "test")[0].image)
     config, best = trained / "train" / "config.py", training.best_checkpoint(trained)
     plain = Predictor(config, best).probabilities(image)
     assert plain.shape == (len(CLASSES_WITH_BACKGROUND), *image.shape[:2])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lib import dataset, runs, submission
+from lib import dataset, image_files, runs, submission
 from lib.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
 from lib.runs import InputError
 
@@ -44,7 +44,7 @@ def masks(tmp_path):
         mask = rng.choice([*range(CAR), BACKGROUND, IGNORE], (12, 16)).astype(np.uint8)
         if i == 0:
             mask[:6] = CAR
-        dataset.write_png(tmp_path / "run" / "masks" / f"{image_id}.png", mask)
+        image_files.write_png(tmp_path / "run" / "masks" / f"{image_id}.png", mask)
     return tmp_path / "run" / "masks"
 
 
@@ -167,7 +167,7 @@ def test_submit_resizes_at_pixel_centres(masks, data, tmp_path):
     # Of five columns the middle one is wide: among three, each third has its own nearest centre.
     row = np.array([ROAD, SKY, CAR, SKY, ROAD], np.uint8)
     for image_id in IDS:
-        dataset.write_png(masks / f"{image_id}.png", np.tile(row, (3, 1)))
+        image_files.write_png(masks / f"{image_id}.png", np.tile(row, (3, 1)))
     path, _ = submission.submit(data, tmp_path / "run", (3, 1))
     runs_of = pd.read_csv(path, dtype=str).set_index("id")["mask_rle"]
     assert runs_of[f"TEST_0000_class_{ROAD}"] == "1 1 3 1"
@@ -177,14 +177,14 @@ def test_submit_resizes_at_pixel_centres(masks, data, tmp_path):
 
 def test_submit_gives_background_and_ignore_no_row(masks, data, tmp_path):
     for image_id, value in zip(IDS, (BACKGROUND, IGNORE, BACKGROUND), strict=True):
-        dataset.write_png(masks / f"{image_id}.png", np.full((6, 8), value, np.uint8))
+        image_files.write_png(masks / f"{image_id}.png", np.full((6, 8), value, np.uint8))
     path, _ = submission.submit(data, tmp_path / "run", SIZE)
     assert set(pd.read_csv(path, dtype=str)["mask_rle"]) == {"-1"}
 
 
 def test_submit_names_every_bad_mask_and_leaves_no_file(masks, data, tmp_path):
     (masks / "TEST_0000.png").unlink()
-    dataset.write_png(masks / "TEST_0001.png", np.full((6, 8), BACKGROUND + 1, np.uint8))
+    image_files.write_png(masks / "TEST_0001.png", np.full((6, 8), BACKGROUND + 1, np.uint8))
     with pytest.raises(InputError) as caught:
         submission.submit(data, tmp_path / "run", SIZE)
     assert "TEST_0000.png: not found" in str(caught.value)
@@ -224,7 +224,7 @@ def test_check_returns_frequencies(written, masks, data):
     found = submission.check(written, masks, data, SIZE)
     assert found.index.tolist() == list(CLASSES)
     resized = np.stack([
-        cv2.resize(dataset.read_label(masks / f"{i}.png"), SIZE, interpolation=cv2.INTER_NEAREST_EXACT) for i in IDS
+        cv2.resize(image_files.read_label(masks / f"{i}.png"), SIZE, interpolation=cv2.INTER_NEAREST_EXACT) for i in IDS
     ])  # fmt: skip
     expected = [(resized == c).mean() for c in range(len(CLASSES))]
     np.testing.assert_allclose(found["pixels"], expected)
@@ -246,7 +246,7 @@ def test_check_catches_one_changed_pixel(written, masks, data):
 
 
 def test_check_catches_changed_masks(written, masks, data):
-    dataset.write_png(masks / "TEST_0002.png", np.full((6, 8), ROAD, np.uint8))
+    image_files.write_png(masks / "TEST_0002.png", np.full((6, 8), ROAD, np.uint8))
     with pytest.raises(InputError, match="TEST_0002_class_0 differs"):
         submission.check(written, masks, data, SIZE)
 
@@ -299,7 +299,7 @@ def test_score_worked_out_by_hand(tmp_path):
         ],
         dtype=np.uint8,
     )
-    dataset.write_png(tmp_path / "labels" / "A.png", label)
+    image_files.write_png(tmp_path / "labels" / "A.png", label)
     path = small_submission(tmp_path / "s.csv", {
         f"A_class_{ROAD}": "1 3 7 2",  # 3 right, 1 missed, 1 on Background, 1 on IGNORE that does not count
         f"A_class_{SKY}": "4 2",  # 1 right, 1 missed, 1 on Road
@@ -316,7 +316,7 @@ def test_score_worked_out_by_hand(tmp_path):
 
 def test_score_sums_pixels_over_images_before_dividing(tmp_path):
     for name in "AB":
-        dataset.write_png(tmp_path / "labels" / f"{name}.png", np.full((1, 4), ROAD, np.uint8))
+        image_files.write_png(tmp_path / "labels" / f"{name}.png", np.full((1, 4), ROAD, np.uint8))
     rows = {f"A_class_{ROAD}": "1 4", f"B_class_{ROAD}": "1 1"}
     path = small_submission(tmp_path / "s.csv", rows, ("B", "A"))
     assert submission.score(path, tmp_path / "labels", (4, 1))["mIoU"] == pytest.approx(5 / 8)
@@ -330,7 +330,7 @@ def test_score_of_the_labels_themselves_is_one(written, masks):
 
 def test_score_infers_the_size(tmp_path):
     label = np.full((4, 6), ROAD, np.uint8)
-    dataset.write_png(tmp_path / "labels" / "A.png", label)
+    image_files.write_png(tmp_path / "labels" / "A.png", label)
     own = small_submission(tmp_path / "own.csv", {f"A_class_{ROAD}": "1 24"})
     full = small_submission(tmp_path / "full.csv", {f"A_class_{ROAD}": f"1 {960 * 540}"})
     wrong = small_submission(tmp_path / "wrong.csv", {f"A_class_{ROAD}": f"1 {960 * 540 + 1}"})
@@ -343,7 +343,7 @@ def test_score_infers_the_size(tmp_path):
 def test_score_prefers_the_competitions_size_for_larger_labels(tmp_path):
     label = np.zeros((1080, 1920), np.uint8)
     label[:540] = SKY
-    dataset.write_png(tmp_path / "labels" / "A.png", label)
+    image_files.write_png(tmp_path / "labels" / "A.png", label)
     half = 960 * 270
     rows = {f"A_class_{SKY}": f"1 {half}", f"A_class_{ROAD}": f"{half + 1} {half}"}
     assert submission.score(small_submission(tmp_path / "s.csv", rows), tmp_path / "labels")["mIoU"] == 1
@@ -365,11 +365,11 @@ def test_score_refuses_what_does_not_belong_together(tmp_path, written, masks):
 
 
 def test_score_refuses_impossible_labels_and_malformed_rows(tmp_path):
-    dataset.write_png(tmp_path / "labels" / "A.png", np.full((2, 2), 200, np.uint8))
+    image_files.write_png(tmp_path / "labels" / "A.png", np.full((2, 2), 200, np.uint8))
     path = small_submission(tmp_path / "s.csv", {})
     with pytest.raises(InputError, match=r"A.png: label value 200 .allowed: 0–12, 255"):
         submission.score(path, tmp_path / "labels")
-    dataset.write_png(tmp_path / "labels" / "A.png", np.zeros((2, 2), np.uint8))
+    image_files.write_png(tmp_path / "labels" / "A.png", np.zeros((2, 2), np.uint8))
     path = small_submission(tmp_path / "s.csv", {"A_class_3": "x y"})
     with pytest.raises(InputError, match="s.csv: A_class_3: run lengths 'x y'"):
         submission.score(path, tmp_path / "labels")
@@ -379,7 +379,7 @@ def test_score_refuses_impossible_labels_and_malformed_rows(tmp_path):
 
 
 def test_command_line_scores_side_by_side(tmp_path, monkeypatch, capsys):
-    dataset.write_png(tmp_path / "labels" / "A.png", np.full((1, 4), ROAD, np.uint8))
+    image_files.write_png(tmp_path / "labels" / "A.png", np.full((1, 4), ROAD, np.uint8))
     one = small_submission(tmp_path / "one.csv", {f"A_class_{ROAD}": "1 1"})
     two = small_submission(tmp_path / "two.csv", {f"A_class_{ROAD}": "1 3"})
     arguments = ["score", str(one), str(two), "--labels", str(tmp_path / "labels"), "--size", "4", "1"]

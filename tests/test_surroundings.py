@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.classes import BACKGROUND
 from lib.fisheye import surroundings
 from lib.fisheye.augment import augment
@@ -38,7 +38,7 @@ def frames(number, count, folder, first=0, light=1.0, scene=None):
         street = texture(1000 * number + i if scene is None else scene)
         image = np.where(mask[..., None], plate, street) * light + rng.normal(0, 2, (*mask.shape, 3))
         paths.append(folder / f"{number}_{light}_{scene}_{i}.png")
-        dataset.write_png(paths[-1], image.clip(0, 255).round().astype(np.uint8))
+        image_files.write_png(paths[-1], image.clip(0, 255).round().astype(np.uint8))
     return paths
 
 
@@ -74,7 +74,7 @@ def test_few_frames_are_one_group(tmp_path):
 
 def test_black_frames_belong_to_no_group(tmp_path):
     black = tmp_path / "black.png"
-    dataset.write_png(black, np.zeros((*SIZE[::-1], 3), np.uint8))
+    image_files.write_png(black, np.zeros((*SIZE[::-1], 3), np.uint8))
     first, second = surroundings.group([black, *frames(0, 14, tmp_path), black, *frames(1, 13, tmp_path)])
     assert (len(first), len(second)) == (14, 13)
 
@@ -95,7 +95,7 @@ def two(tmp_path_factory):
 def test_a_frame_tells_which_surroundings_it_shows(two, tmp_path):
     for number in (0, 1):
         for path in frames(number, 3, tmp_path, first=70, light=0.8):
-            large = cv2.resize(dataset.read_image(path), (400, 225))
+            large = cv2.resize(image_files.read_image(path), (400, 225))
             assert two.fitting(large) is two.all_surroundings[number]
 
 
@@ -139,7 +139,7 @@ def test_augmented_images_show_both_kinds(sample, tmp_path):
     rows = "".join(f"T_{i},./own/{path.name}\n" for i, path in enumerate(paths))
     (data / "train_target.csv").write_text("id,img_path\n" + rows)
     folder = augment(data, tmp_path / "run", lens="guessed", copies=2)
-    masks = [dataset.read_label(folder / f"background{end}.png") > 0 for end in ("", "_1")]
-    shown = [dataset.read_label(item.label) == BACKGROUND for item in dataset.read_split(folder, "train_source")]
+    masks = [image_files.read_label(folder / f"background{end}.png") > 0 for end in ("", "_1")]
+    shown = [image_files.read_label(item.label) == BACKGROUND for item in dataset.read_split(folder, "train_source")]
     counts = [sum((one == mask).all() for one in shown) for mask in masks]
     assert sum(counts) == len(shown) == 12 and min(counts) >= 2

@@ -20,7 +20,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from torch.utils.data import Dataset, Sampler
 
 import lib.recipes.components  # noqa: F401 (registers the data set)
-from lib import dataset
+from lib import image_files
 from lib.classes import BACKGROUND, IGNORE
 
 
@@ -108,7 +108,7 @@ class LoadSurroundings(BaseTransform):
 
     def __init__(self, folder: str):
         path = Path(folder) / "background.png"
-        self.mask = dataset.read_label(path) if path.exists() else np.zeros((1, 1), np.uint8)
+        self.mask = image_files.read_label(path) if path.exists() else np.zeros((1, 1), np.uint8)
 
     def transform(self, results: dict) -> dict:
         mask = cv2.resize(self.mask, results["img_shape"][::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lib import dataset
+from lib import dataset, image_files
 from lib.classes import CLASSES
 from lib.fisheye import bend, calibration, cameras, photometric, surroundings
 from lib.runs import InputError, claim, finished, read_yaml, recorded, whole_file
@@ -111,13 +111,13 @@ def augment(
             sources = [item.image for item in dataset.read_split(data, "train_source")]
             change = get_to_know(frames, sources, folder, known, lens, view, results, **how).bend
         else:
-            change = _Resize(dataset.read_image(frames[0]).shape[1::-1])
+            change = _Resize(image_files.read_image(frames[0]).shape[1::-1])
         weights = rarity(dataset.read_split(data, "train_source"))
         for split in SPLITS:
             number = copies if split == "train_source" else 1
             jobs = list(_jobs(folder, data, split, number, seed, weights))
             if number:
-                dataset.in_threads(lambda job: job.run(change), jobs, split)
+                image_files.in_threads(lambda job: job.run(change), jobs, split)
             table = pd.DataFrame([job.row() for job in jobs])
             with whole_file(folder / f"{split}.csv") as temporary:
                 table.to_csv(temporary, index=False)
@@ -152,7 +152,7 @@ def get_to_know(
     if len(groups) > 1:
         results["surroundings"] = [round(one.share, 3) for one in groups]
         print(f"surroundings: {len(groups)} kinds, in {', '.join(f'{one.share:.0%}' for one in groups)} of the frames")
-    looked = [dataset.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
+    looked = [image_files.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
     shown = np.array([surroundings.fitting(found, frame) for frame in looked])
     views = [~found[i].mask for i in shown]
     statistics = np.stack([photometric.statistics(frame, view if view.any() else None)
@@ -196,9 +196,9 @@ def rarity(items: list[dataset.Item]) -> dict[str, float]:
     counts: dict[str, np.ndarray] = {}
 
     def count(item: dataset.Item) -> None:
-        counts[item.id] = np.bincount(dataset.read_label(item.label).ravel(), minlength=256)[: len(CLASSES)]
+        counts[item.id] = np.bincount(image_files.read_label(item.label).ravel(), minlength=256)[: len(CLASSES)]
 
-    dataset.in_threads(count, items, "rare classes")
+    image_files.in_threads(count, items, "rare classes")
     table = np.stack([counts[item.id] for item in items]).astype(float)
     shown = table > _SEEN * np.maximum(table.sum(axis=1, keepdims=True), 1)
     share = table.sum(axis=0) / max(1.0, table.sum())
@@ -240,10 +240,10 @@ class _Job:
     def run(self, change) -> None:
         if self.label.exists() and self.image.exists():  # both are written whole
             return
-        image, label = change(dataset.read_image(self.item.image), dataset.read_label(self.item.label), self.draw)
+        image, label = change(image_files.read_image(self.item.image), image_files.read_label(self.item.label), self.draw)
         # Compressing takes as long as all the rest, and training would undo it at every step.
-        dataset.write_png(self.image, image, compress=False)
-        dataset.write_png(self.label, label)
+        image_files.write_png(self.image, image, compress=False)
+        image_files.write_png(self.label, label)
 
 
 def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Job]:
@@ -287,7 +287,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _assumed(lens: str, source: Path, target: Path) -> tuple[cameras.Camera, cameras.Camera]:
     """The two cameras where the lens is not looked for; one image of each camera tells its size."""
-    source_size, target_size = (dataset.read_image(path).shape[1::-1] for path in (source, target))
+    source_size, target_size = (image_files.read_image(path).shape[1::-1] for path in (source, target))
     if lens == "none":
         same = cameras.Pinhole.from_fov(target_size, 1.0)
         return same.scaled(source_size), same

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.classes import BACKGROUND
-from lib.dataset import read_image
+from lib.image_files import read_image
 from lib.fisheye import photometric
 from lib.runs import InputError
 

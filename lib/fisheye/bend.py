@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset
+from lib import image_files
 from lib.fisheye import cameras, mirror, photometric, surroundings, warp
 from lib.fisheye.background import Background
 from lib.runs import InputError, read_yaml, whole_file, write_yaml
@@ -248,8 +248,8 @@ class Target:
         folder, looks, several = Path(folder), {"statistics": self.statistics, "thumbs": self.thumbs}, []
         for number, own in enumerate(self.all_surroundings):
             end = _end(number)
-            dataset.write_png(folder / f"background{end}.png", own.mask.astype(np.uint8) * 255)
-            dataset.write_png(folder / f"plate{end}.png", own.plate)
+            image_files.write_png(folder / f"background{end}.png", own.mask.astype(np.uint8) * 255)
+            image_files.write_png(folder / f"plate{end}.png", own.plate)
             looks[f"deviation{end}"] = own.deviation.astype(np.float16)
             several.append({"share": self.shares[number], "noise": own.noise, "gains": list(own.gains)})
         if self.shown is not None:
@@ -273,7 +273,7 @@ class Target:
         several = found.get("surroundings") or [{"share": 1.0, "noise": found["noise"], "gains": found["gains"]}]
         first, *others = (
             Background(
-                dataset.read_label(folder / f"background{end}.png") > 0, dataset.read_image(folder / f"plate{end}.png"),
+                image_files.read_label(folder / f"background{end}.png") > 0, image_files.read_image(folder / f"plate{end}.png"),
                 looks[f"deviation{end}"].astype(np.float32), own["noise"], tuple(own["gains"]),
             )
             for end, own in ((_end(number), own) for number, own in enumerate(several))

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset import in_threads, read_image
+from lib.image_files import in_threads, read_image
 from lib.fisheye import circle, edges, plumbline, warp
 from lib.fisheye.background import Background
 from lib.fisheye.cameras import Fisheye, Pinhole
@@ -201,7 +201,7 @@ def field_of_view(paths: Sequence[str | Path]) -> FieldOfView:
         raise InputError("field of view: no source images, at least 1 is needed.")
     chosen = _some(paths)
     whole = read_image(chosen[0]).shape[1::-1]
-    width, height = size = _shrunk(whole)
+    width, height = _shrunk(whole)
     view = np.ones((height, width), bool)
     lines = _lines(chosen, whole, view, "field of view", strict=False)
     expected = plumbline.Prior(

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset import in_threads, read_image
+from lib.image_files import in_threads, read_image
 from lib.fisheye import background
 from lib.fisheye.background import Background
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset, recipes
+from lib import image_files, recipes
 from lib.prediction import testtime, windows
 from lib.recipes import heads
 from lib.runs import InputError
@@ -110,7 +110,7 @@ class Network:
         import torch
 
         with torch.inference_mode():
-            for image in map(dataset.read_image, frames):
+            for image in map(image_files.read_image, frames):
                 self._blended(self.inputs([_resized(image, self._factor(image.shape[:2], 1.0))]))
 
     def crops(self, shape: tuple[int, int]) -> int:

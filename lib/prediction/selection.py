@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset, training
+from lib import dataset, image_files, training
 from lib.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.prediction.network import Network
 from lib.runs import InputError
@@ -60,11 +60,11 @@ def unsupervised_score(
     small = Network(config, checkpoint, scales=(_SMALLER * scale,), device=device)
     own = Path(out) / "augmented" / "background.png"
     if mask is None and own.exists():
-        mask = dataset.read_label(own) > 0
+        mask = image_files.read_label(own) > 0
     classes = len(CLASSES_WITH_BACKGROUND)
     confusions, mean, entropy, pixels = np.zeros((2, classes, classes)), np.zeros(classes), 0.0, 0
     for path in frames:
-        image = dataset.read_image(path)
+        image = image_files.read_image(path)
         seen = _seen(mask, image.shape[:2])
         mirrored = np.ascontiguousarray(image[:, ::-1])
         plain, mirror = (p.cpu().numpy() for p in network.probabilities([image, mirrored]))

@@ -16,7 +16,7 @@ from mmengine.registry import DATA_SAMPLERS
 from mmseg.registry import TRANSFORMS
 from torch.utils.data import Sampler
 
-from lib import dataset
+from lib import image_files
 from lib.classes import CLASSES_WITH_BACKGROUND
 from lib.fisheye.bend import Draw, Target
 
@@ -47,7 +47,7 @@ class BendToTarget(BaseTransform):
         self.smaller = [(s, self.target.scaled(tuple(round(n * s) for n in self.target.size))) for s in shares]
 
     def transform(self, results: dict) -> dict:
-        image, label = dataset.read_image(results["img_path"]), dataset.read_label(results["seg_map_path"])
+        image, label = image_files.read_image(results["img_path"]), image_files.read_label(results["seg_map_path"])
         rng = np.random.default_rng(np.random.randint(2**31))  # mmengine seeds the global one in every worker
         image, label = self.crop(image, label, rng)
         image = np.ascontiguousarray(image[..., ::-1])
