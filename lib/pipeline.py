@@ -11,6 +11,7 @@ import ast
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -88,7 +89,7 @@ def run(
         forced = {"overwrite": True} if overwrite and "overwrite" in known[stage] else {}
         print(f"{title} ...", flush=True)
         start = time.perf_counter()
-        _execute(NOTEBOOKS / target.name, target, given | forced)
+        _execute(NOTEBOOKS / target.name, target, given | forced, lambda stage=stage: finished(out, stage) is not None)
         print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
     return out
 
@@ -157,13 +158,13 @@ def _executed_with(notebook: Path) -> dict | None:
     return {k: v for k, v in record["parameters"].items() if k != "overwrite"}
 
 
-def _execute(source: Path, target: Path, parameters: dict) -> None:
+def _execute(source: Path, target: Path, parameters: dict, stands: Callable[[], bool]) -> None:
+    """Execute into ``target``, or where that fails and a former result ``stands``, beside it."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as temporary:
-        failure = None
+    failure, place = None, target.with_suffix(".failed.ipynb")
+    with whole_file(place) as temporary:
         try:
             papermill.execute_notebook(
                 str(source), str(temporary), parameters, kernel_name="python3", cwd=str(source.parent),
@@ -173,11 +174,13 @@ def _execute(source: Path, target: Path, parameters: dict) -> None:
             )  # fmt: skip
         except PapermillExecutionError as error:
             failure = error
+    if failure is None or not stands():
+        place = place.replace(target)
     if failure is not None:
         message = _plain(failure.evalue)
         if failure.ename != InputError.__name__:
             message = f"{failure.ename}: {message}"
-        raise NotebookError(f"{source.name}, cell {failure.exec_count}: {message}\nThe notebook as far as it ran: {target}")
+        raise NotebookError(f"{source.name}, cell {failure.exec_count}: {message}\nThe notebook as far as it ran: {place}")
 
 
 def _plain(text: str) -> str:
@@ -222,9 +225,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise InputError("--start and load_from both say what the training starts from (expected: one of them)")
         if args.start < 0:
             raise InputError(f"--start {args.start} (expected: a number of iterations, from 1)")
-        if args.start and args.first in ("augment", "train") and args.last != "augment":
-            begun = start(args.data, Path(args.out) / "start", args.start, parameters, args.overwrite)
-            parameters["load_from"] = str(begun)
+        if args.first in ("augment", "train") and args.last != "augment":
+            begun = Path(args.out) / "start"
+            if args.start:
+                parameters["load_from"] = str(start(args.data, begun, args.start, parameters, args.overwrite))
+            elif args.resume and not parameters.get("load_from") and (record := finished(begun, "train")):
+                iters = record["parameters"]["max_iters"]
+                raise InputError(f"{args.out} was begun with --start {iters} (expected: the same again, or another --out)")
         run(args.data, args.out, first=args.first, last=args.last, parameters=parameters,
             resume=args.resume, overwrite=args.overwrite)  # fmt: skip
     except (InputError, NotebookError) as error:

@@ -1,31 +1,18 @@
 """Train a recipe on an augmented set (stage 02).
 
-The work is done by a child process (``python -m lib.training CONFIG``, under torchrun when there are several),
-so that a notebook stays responsive and several GPUs can be used; this module starts it, shows its progress,
-and turns its failure into one sentence. A killed training goes on from its last checkpoint.
+The work is done by :mod:`lib.training_process`. A killed training goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
-
-from tqdm import tqdm
 
 from lib import adaptation, dataset, recipes
 from lib.classes import CLASSES_WITH_BACKGROUND
 from lib.runs import InputError, claim, finished, read_yaml, recorded
-
-_FAULT = "@fault "
-_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
-_TAIL = 15
+from lib.training_process import PRECISIONS, gpus, run, step
 
 
 def train(
@@ -85,9 +72,9 @@ def train(
         "augmented": read_yaml(augmented / "parameters.yaml"),
     }  # fmt: skip
     # All that can be refused is refused before `overwrite` deletes a former training.
-    if amp not in (*_PRECISIONS, True, False):
-        raise InputError(f"amp: {amp!r} (expected True, False, {' or '.join(map(repr, _PRECISIONS))})")
-    processes = processes or max(1, _gpus())
+    if amp not in (*PRECISIONS, True, False):
+        raise InputError(f"amp: {amp!r} (expected True, False, {' or '.join(map(repr, PRECISIONS))})")
+    processes = processes or max(1, gpus())
     if cfg.get("shard") and (processes < 2 or amp == "fp16"):
         raise InputError(f"shard: with processes={processes} and amp={amp!r} (expected several processes, and no fp16)")
     if cfg.get("shard") and self_training:
@@ -102,7 +89,7 @@ def train(
     cfg.dump(folder / "config.py")
     with recorded(out, "train", parameters) as results:
         results["processes"] = processes
-        _run(folder, processes, cfg.max_iters, cfg.num_workers)
+        run(folder, processes, cfg.max_iters, cfg.num_workers)
         best = best_checkpoint(out)
         results["checkpoint"] = best.name
         results["val_mIoU"] = max(scalars(out).get("mIoU", ((), (float("nan"),)))[1])
@@ -132,19 +119,15 @@ def _start_weights(cfg, load_from: str | dict) -> dict:
 def best_checkpoint(out: str | Path) -> Path | None:
     """The newest best checkpoint by validation mIoU in ``out/train``; the last one if none was scored."""
     folder = Path(out) / "train"
-    found = sorted(folder.glob("best_mIoU_iter_*.pth"), key=_step) or sorted(folder.glob("iter_*.pth"), key=_step)
+    found = sorted(folder.glob("best_mIoU_iter_*.pth"), key=step) or sorted(folder.glob("iter_*.pth"), key=step)
     return found[-1] if found else None
 
 
 def checkpoints(out: str | Path) -> list[Path]:
     """All checkpoints in ``out/train``, one per iteration, oldest first."""
     folder = Path(out) / "train"
-    kept = {_step(path): path for pattern in ("best_mIoU_iter_*.pth", "iter_*.pth") for path in folder.glob(pattern)}
-    return [kept[step] for step in sorted(kept)]
-
-
-def _step(checkpoint: Path) -> int:
-    return int(re.search(r"iter_(\d+)", checkpoint.name)[1])
+    kept = {step(path): path for pattern in ("best_mIoU_iter_*.pth", "iter_*.pth") for path in folder.glob(pattern)}
+    return [kept[number] for number in sorted(kept)]
 
 
 def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
@@ -166,138 +149,3 @@ def _draw_curves(out: str | Path, path: Path) -> None:
     figure = figures.curves(scalars(out))
     figure.savefig(path, dpi=100)
     plt.close(figure)
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _run(folder: Path, processes: int, max_iters: int, workers: int) -> None:
-    """Run the training process to its end, showing a progress bar; its output goes to ``train.log``."""
-    command = [sys.executable, "-m"]
-    if processes > 1:
-        command += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
-    command += [__name__, str(folder / "config.py")]
-    root = str(Path(__file__).parents[1])
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    # Only the loaders' workers have matrix products for numpy; its threads would take their cores from the network's.
-    env.setdefault("OPENBLAS_NUM_THREADS", "1")
-    cores = os.cpu_count() or 1
-    if not _gpus():
-        cores -= processes * workers  # a small network is slowed down more by waiting for a core than by having one less
-    if processes > 1 or not _gpus():
-        env.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
-    child = subprocess.Popen(
-        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
-    )
-    try:
-        fault, tail = _follow(child, folder / "train.log", max_iters)
-    except BaseException:
-        child.terminate()
-        raise
-    finally:
-        child.wait()
-    if fault:
-        raise InputError(fault)
-    if child.returncode:
-        raise RuntimeError(
-            f"the training process ended with exit code {child.returncode}; it goes on from its last checkpoint "
-            f"when run again. All of its output: {folder / 'train.log'}. Its last lines:\n{''.join(tail)}"
-        )
-
-
-def _follow(child: subprocess.Popen, log: Path, max_iters: int) -> tuple[str, list[str]]:
-    """Read the child's output until it ends; returns its fault, if it named one, and its last lines."""
-    from lib.recipes.progress import PROGRESS
-
-    fault, tail, shown = "", [], None
-    with log.open("a") as file, tqdm(total=max_iters, desc="train", unit="iter", mininterval=1) as bar:
-        for line in child.stdout:
-            if line.startswith(PROGRESS):
-                state = json.loads(line.removeprefix(PROGRESS))
-                if shown is None:  # a resumed training does not start at zero
-                    bar.initial = bar.n = state["iter"]
-                shown = (shown or {}) | {k: f"{v:.3g}" for k, v in state.items() if k != "iter"}
-                bar.set_postfix(shown, refresh=False)
-                bar.update(state["iter"] - bar.n)
-                continue
-            file.write(line)
-            file.flush()
-            if line.startswith(_FAULT):
-                fault = line.removeprefix(_FAULT).strip()
-            tail = [*tail[-_TAIL + 1 :], line]
-    return fault, tail
-
-
-def _die_with_parent() -> None:
-    """Linux: end this process when the one that started it is gone, however that ended."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def _work(config: str) -> None:
-    """The training process: one of ``WORLD_SIZE``."""
-    import torch
-    from mmengine import Config
-    from mmengine.runner import Runner
-
-    from lib.internimage.checkpoints import load_weights
-
-    cfg = Config.fromfile(config)
-    distributed = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if distributed:
-        cfg.launcher = "pytorch"
-    if torch.cuda.is_available():
-        if cfg.amp:
-            cfg.optim_wrapper.update(_mixed_precision(cfg.amp, torch.cuda.is_bf16_supported(), cfg.get("shard")))
-    else:
-        _replace(cfg._cfg_dict, "SyncBN", "BN")
-        if distributed:  # mmengine's own start would ask for a GPU
-            torch.distributed.init_process_group("gloo")
-            cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
-    # By the files themselves: mmengine's own note of the last one comes later, and names a folder that may have moved.
-    last = max(Path(config).parent.glob("iter_*.pth"), key=_step, default=None)
-    cfg.resume, cfg.load_from = last is not None, last and str(last)
-    if cfg.get("shard"):
-        from lib.recipes.sharding import ShardedRunner as Runner  # noqa: F811
-    runner = Runner.from_cfg(cfg)
-    network = getattr(runner.model, "module", runner.model)
-    if cfg.get("shard") or (cfg.start_weights and last is None):
-        network.init_weights()  # now, since the runner would do it after the weights are loaded
-    if cfg.start_weights and last is None:
-        network = getattr(network, "student", network)  # of self-training
-        print(load_weights(network, allow_backbone=True, **cfg.start_weights), flush=True)
-    if cfg.get("shard"):
-        runner.shard()
-    runner.train()
-    if distributed:  # its threads must not outlive the interpreter
-        torch.distributed.destroy_process_group()
-
-
-def _mixed_precision(amp: bool | str, bf16: bool, shard: bool | None = None) -> dict:
-    """Entries of an optimiser wrapper; ``bf16``: the GPU has it; ``shard``: weights are spread."""
-    dtype = _PRECISIONS.get(amp) or _PRECISIONS["bf16" if bf16 else "fp16"]
-    if shard and dtype == "float16":
-        raise InputError("shard: this GPU has no bf16, and spread weights do not train in fp16; pass amp=False.")
-    # bf16 reaches as far as fp32, so that its gradients need no scaling.
-    return dict(type="AmpOptimWrapper", dtype=dtype, loss_scale=dict(enabled=dtype == "float16"))
-
-
-def _replace(values, old: str, new: str) -> None:
-    """Replace the value ``old`` by ``new`` throughout nested dicts and lists."""
-    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
-        if value == old:
-            values[key] = new
-        elif isinstance(value, dict | list):
-            _replace(value, old, new)
-
-
-if __name__ == "__main__":
-    try:
-        _work(sys.argv[1])
-    except InputError as error:
-        print(f"{_FAULT}{error}", flush=True)
-        sys.exit(2)

@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 from torch import Generator
 
 import lib.internimage  # noqa: F401 (registers the backbone)
-from lib import adaptation, recipes, training
+from lib import adaptation, recipes, training_process
 from lib.adaptation import views
 from lib.adaptation.alignment import ClassShares
 from lib.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
@@ -28,7 +28,7 @@ def model(head=None, recipe="demo", **settings):
 
     init_default_scope("mmseg")
     cfg = recipes.load(recipe).model
-    training._replace(cfg, "SyncBN", "BN")
+    training_process._replace(cfg, "SyncBN", "BN")
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)

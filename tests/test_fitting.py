@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 import torch
+from mmengine import Config
 
-from lib import recipes, training
+from lib import recipes, training, training_process
 from lib.runs import InputError
 from tests.test_stages import SMALL, augmented  # noqa: F401 (a fixture)
 
@@ -20,7 +21,7 @@ def run(augmented, folder, processes=1, **options):  # noqa: F811
     cfg.work_dir, cfg.amp, cfg.start_weights = str(folder), False, None
     folder.mkdir(exist_ok=True)
     cfg.dump(folder / "config.py")
-    training._run(folder, processes, 4, 0)
+    training_process.run(folder, processes, 4, 0)
     return saved(folder, 4)
 
 
@@ -88,6 +89,51 @@ def test_a_stopped_training_ends_with_the_same_weights(averaged, augmented, tmp_
         assert all(torch.equal(value, second["optimizer"]["state"][name][key]) for key, value in state.items())
 
 
+CRASH = """
+import os
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class Crash(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        mark = Path(runner.work_dir) / f"crash-{runner.iter}"
+        if mark.exists():
+            mark.unlink()
+            os.abort()
+"""
+
+
+def crashing(averaged, folder, monkeypatch, *iterations):
+    """Run a training like the one in ``averaged`` that native code brings down before these iterations (from 0)."""
+    folder.mkdir()
+    (folder / "crash_hook.py").write_text(CRASH)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    cfg = Config.fromfile(averaged / "config.py")
+    cfg.work_dir = str(folder)
+    cfg.custom_imports.imports.append("crash_hook")
+    cfg.custom_hooks.append(dict(type="Crash"))
+    cfg.dump(folder / "config.py")
+    for iteration in iterations:
+        (folder / f"crash-{iteration}").touch()
+    training_process.run(folder, 1, 4, 0)
+
+
+def test_a_training_that_crashed_goes_on_from_what_it_had_come_to(averaged, tmp_path, monkeypatch, capfd):
+    crashing(averaged, tmp_path / "late", monkeypatch, 2)
+    assert "The training crashed (SIGABRT" in capfd.readouterr().err
+    for name, value in saved(averaged, 4)["state_dict"].items():
+        assert torch.equal(value, saved(tmp_path / "late", 4)["state_dict"][name])
+
+
+def test_a_training_that_crashes_again_without_progress_is_given_up(averaged, tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError, match="exit code -6(.|\n)*Fatal Python error: Aborted"):
+        crashing(averaged, tmp_path / "early", monkeypatch, 1)
+
+
 def test_spread_weights_train_as_whole_ones(augmented, tmp_path):  # noqa: F811
     options = dict(processes=2, accumulate=2, clip_grad=1.0)
     whole = run(augmented, tmp_path / "whole", **options)
@@ -124,13 +170,13 @@ def test_checkpoints_come_between_steps(tmp_path):
 
 def test_precisions_are_chosen():
     def chosen(amp, bf16):
-        entries = training._mixed_precision(amp, bf16)
+        entries = training_process._mixed_precision(amp, bf16)
         return entries["dtype"], entries["loss_scale"]["enabled"]
 
     assert chosen(True, True) == chosen("bf16", False) == ("bfloat16", False)
     assert chosen(True, False) == chosen("fp16", True) == ("float16", True)
     with pytest.raises(InputError, match="shard: this GPU has no bf16"):
-        training._mixed_precision(True, False, shard=True)
+        training_process._mixed_precision(True, False, shard=True)
 
 
 @pytest.mark.parametrize(

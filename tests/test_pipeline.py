@@ -50,6 +50,8 @@ def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
     assert record["train"]["parameters"]["load_from"] == str(training.best_checkpoint(begun))
     assert pipeline.main([*given, "-p", "photometric", "none", "--resume"]) == 0
     assert capsys.readouterr().out.count("skipped") == 4 and read_yaml(begun / "run.yaml") == first
+    assert pipeline.main([*given[:-2], "-p", "photometric", "none", "--resume"]) == 1
+    assert "was begun with --start 3" in capsys.readouterr().err
     assert pipeline.main([*given, "-p", "load_from", "x.pth"]) == 1
     assert "expected: one of them" in capsys.readouterr().err
     assert pipeline.main([*given[:-1], "-1"]) == 1 and "--start -1" in capsys.readouterr().err
@@ -144,8 +146,13 @@ def test_a_failing_cell_is_named(run, tmp_path, sample, capsys):
     assert pipeline.main(given) == 1
     said = capsys.readouterr().err
     assert "02_train.ipynb, cell 4: nosuch.pth: no such file" in said
-    executed = out / "notebooks" / "02_train.ipynb"
+    executed, former = (out / "notebooks" / f"02_train{name}.ipynb" for name in (".failed", ""))
     assert str(executed) in said and nbformat.read(executed, as_version=4).cells
+    assert former.read_bytes() == (run / "notebooks" / former.name).read_bytes(), "the finished training's own"
+    (out / "run.yaml").unlink()
+    (out / "augmented" / "parameters.yaml").unlink()
+    assert pipeline.main([*given[:4], "--to", "augment"]) == 1
+    assert not list((out / "notebooks").glob("01_augment.failed*")), "nothing was finished there"
 
 
 def test_scores_are_printed_side_by_side(sample, run):

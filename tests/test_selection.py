@@ -78,7 +78,7 @@ def run(sample, tmp_path_factory):
     from mmseg.registry import MODELS
 
     import lib.internimage  # noqa: F401 (registers the backbone)
-    from lib.training import _replace
+    from lib.training_process import _replace
 
     out = tmp_path_factory.mktemp("run")
     options = {"scale": (96, 54), "crop_size": (48, 80)}

@@ -26,7 +26,7 @@ FLOORS = [
     {"lib.fisheye.bend"},
     {"lib.fisheye.augment", "lib.internimage", "lib.recipes",
      "lib.prediction.testtime", "lib.prediction.windows", "lib.prediction.fusion"},
-    {"lib.adaptation"},
+    {"lib.adaptation", "lib.training_process"},
     {"lib.training", "lib.costs", "lib.prediction.network"},
     {"lib.prediction.selection", "lib.submission", "lib.zoo"},
     {"lib.inference"},

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib import dataset, image_files, training
+from lib import dataset, image_files, training, training_process
 from lib.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.fisheye.augment import augment
 from lib.fisheye.background import Background
@@ -195,6 +195,16 @@ def test_two_processes_train_together_on_the_cpu(augmented, tmp_path):
     assert finished(out, "train")["results"]["processes"] == 2
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_crash_is_told_in_the_process_own_words(processes, tmp_path):
+    (tmp_path / "config.py").write_text("import os; os.abort()")
+    with pytest.raises(RuntimeError, match=r"train\.log") as crash:
+        training_process.run(tmp_path, processes, 1, 0)
+    said = str(crash.value)
+    assert "Fatal Python error: Aborted" in said and "config.py" in said
+    assert "distributed" not in said, "how torchrun ended"
+
+
 def test_killed_training_goes_on_from_its_last_checkpoint(augmented, tmp_path):
     out = tmp_path / "killed"
     shutil.copytree(augmented, out)
@@ -215,7 +225,7 @@ def _wait_until_gone(out: Path) -> None:
     """The child ends by itself when its parent is killed."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        alive = subprocess.run(["pgrep", "-f", f"lib.training {out}"], capture_output=True, text=True).stdout
+        alive = subprocess.run(["pgrep", "-f", f"lib.training_process {out}"], capture_output=True, text=True).stdout
         if not alive:
             return
         time.sleep(0.2)
