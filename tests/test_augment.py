@@ -8,6 +8,7 @@ import pytest
 
 from lib import dataset, image_files
 from lib.classes import BACKGROUND, IGNORE, RIDER
+from lib.fisheye import augment as augment_module
 from lib.fisheye import bend, calibration, photometric, warp
 from lib.fisheye.augment import augment, rarity
 from lib.fisheye.background import Background
@@ -229,6 +230,25 @@ def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_pa
     told = Target.read(augment(sample, tmp_path / "told", copies=0, source_view=(50, 90), mirror=False))
     assert np.allclose(told.source_view, np.radians((50, 90))) and not told.mirror
     augment(sample, tmp_path / "fixed", copies=0, lens="fixed")
+
+
+@pytest.mark.parametrize(("seen", "expected"), [(60, (37.2, 74.0)), (100, (50.27, 100.0)), (150, (60.32, 120.0))])
+def test_the_widest_source_fills_the_view(seen, expected, monkeypatch):
+    found = calibration.FieldOfView(np.radians(40), 0.01, True, "The source sees 40.")
+    monkeypatch.setattr(calibration, "field_of_view", lambda paths: found)
+    results, notes = {}, {}
+    view = augment_module._source_view([], np.radians(seen), None, results, notes)
+    assert np.allclose(np.degrees(view), expected) and np.allclose(results["source_view"], expected)
+    assert f"{expected[1]:.0f}" in notes["source_report"]
+
+
+def test_how_much_is_seen_across_is_the_angle_at_the_sides():
+    lens = Fisheye(960, 540, 400.0, 400.0, 479.5, 269.5)
+    mask = np.zeros((540, 960), bool)
+    assert augment_module.across(lens, mask) == pytest.approx(2 * 479.5 / 400, rel=0.02)
+    mask[:, :200] = mask[:, -200:] = True
+    assert augment_module.across(lens, mask) == pytest.approx(2 * 279.5 / 400, rel=0.02)
+    assert augment_module.across(lens, np.ones((540, 960), bool)) == 0
 
 
 def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):

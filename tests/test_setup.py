@@ -28,7 +28,7 @@ FLOORS = [
      "lib.prediction.testtime", "lib.prediction.windows", "lib.prediction.fusion"},
     {"lib.adaptation", "lib.training_process"},
     {"lib.training", "lib.costs", "lib.prediction.network"},
-    {"lib.prediction.selection", "lib.submission", "lib.zoo"},
+    {"lib.prediction.selection", "lib.submission", "lib.zoo", "lib.rehearsal"},
     {"lib.inference"},
     {"lib.looking"},
     {"lib.pipeline"},

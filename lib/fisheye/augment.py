@@ -32,6 +32,9 @@ _TEMPERATURE = 0.1
 """How sharply rare classes are preferred (see :func:`rarity`); smaller is sharper."""
 _AROUND = (0.93, 1.85)
 """The fields of view that source images are taken to have, as shares of the one found: objects differ in size."""
+FILLED = np.radians(120)
+"""Up to here, the largest of them fills the target's view. The angles of a lens that was made up, by distorting an
+ordinary camera's images, say nothing of the size at which it shows things; that its view is full does."""
 _SEEN = 0.0005
 """Share of an image from which a class counts as shown."""
 
@@ -65,7 +68,8 @@ def augment(
         cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
             :meth:`lib.fisheye.cameras.Camera.to_dict`), used instead.
         source_view: least and largest horizontal field of view (degrees) that a source image is taken to have where the
-            lens is fitted. None: around what the source images' right angles say.
+            lens is fitted. None: around what the source images' right angles say, or wider, until the largest fills
+            the target's view.
         mirror: fill the target's view beyond the source with mirror images of it; False leaves it without labels.
         motion: turn and shift the virtual target camera a little, anew for every image.
         photometric: how images take on the target's look, see :data:`lib.fisheye.bend.PHOTOMETRIC`.
@@ -169,20 +173,34 @@ def get_to_know(
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
             camera, notes["lens"] = fitted.camera, "fitted"
-            how["source_view"] = _source_view(sources, source_view, results, notes)
+            seen = across(camera, groups[0].background.mask)
+            how["source_view"] = _source_view(sources, seen, source_view, results, notes)
     target = bend.Target(found[0], camera, source, statistics, thumbs, others=tuple(found[1:]),
                          shares=tuple(one.share for one in groups), shown=shown, **how)  # fmt: skip
     target.write(folder, **notes)
     return target
 
 
-def _source_view(paths, degrees: list[float] | None, results: dict, notes: dict) -> tuple[float, float]:
-    """Least and largest field of view (rad), as given or around what the source images say."""
+def across(lens: cameras.Camera, mask: np.ndarray) -> float:
+    """Horizontal field of view (rad) with which an undistorted camera sees all that ``lens`` sees along its middle."""
+    rows, columns = np.nonzero(~mask)
+    middle = abs(rows - lens.cy) < len(mask) / 20
+    if not middle.any():
+        return 0.0
+    x, _, z = lens.unproject(np.stack([columns[middle], rows[middle]], axis=1).astype(float)).T
+    return 2 * float(np.nanpercentile(np.arctan2(abs(x), z), 99))
+
+
+def _source_view(
+    paths, seen: float, degrees: list[float] | None, results: dict, notes: dict
+) -> tuple[float, float]:
+    """Least and largest field of view (rad), as given or as :func:`augment` says; ``seen``: of :func:`across`."""
     if degrees is None:
         found = calibration.field_of_view(paths)
-        notes["source_report"] = found.report
-        print(f"source: {found.report}")
-        degrees = [round(float(np.degrees(share * found.angle)), 2) for share in _AROUND]
+        middle = max(found.angle, min(seen, FILLED) / _AROUND[1])
+        degrees = [round(float(np.degrees(share * middle)), 2) for share in _AROUND]
+        notes["source_report"] = f"{found.report} It is taken to see {degrees[0]:.0f} to {degrees[1]:.0f}."
+        print(f"source: {notes['source_report']}")
     results["source_view"] = list(degrees)
     return tuple(map(float, np.radians(degrees)))
 

@@ -1,0 +1,100 @@
+"""A data set whose target labels are known, made from one where they are not: to see what to expect of one's own data.
+
+``python -m lib.rehearsal --data DIR --out DIR`` holds out four of five validation images and shows them through the
+target camera: the lens, the surroundings, the colours and the noise found in the target's frames, one lens for all,
+as wide as the target's view (120 degrees at most). In turn they become ``train_target`` and ``test``, their labels
+go to ``withheld/``; the training images stay as they are. What it can't show is how well the kind of lens suits: the
+images were bent by the same formula that training will use, though at a size that training doesn't know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import dataset, image_files
+from lib.classes import BACKGROUND, IGNORE
+from lib.fisheye.augment import FILLED, across, augment
+from lib.fisheye.bend import Draw, Target
+from lib.runs import InputError, claim, whole_file
+
+KEPT = 5
+"""Every fifth validation image stays one."""
+_SPLITS = ("train_target", "test")
+
+
+def rehearse(data: str | Path, out: str | Path, *, seed: int = 0, overwrite: bool = False) -> Path:
+    """Write the data set into ``out``.
+
+    Args:
+        data: data set in the competition's layout.
+        out: folder of the new one; ``out/camera`` keeps what was found of the target.
+        seed: of noise, blur and colours; the same seed gives the same files.
+        overwrite: replace a set made with other parameters.
+
+    Returns:
+        ``out`` as a path.
+
+    Raises:
+        InputError: faulty data, fewer than 3 validation images, or no lens to be found in the target's frames.
+    """
+    out = claim(out, {"data": str(Path(data).resolve()), "seed": seed}, overwrite)
+    validation = dataset.read_split(data, "val_source")
+    if len(validation) < 3:
+        raise InputError(f"val_source: {len(validation)} images (expected: 3 or more, to hold some of them out)")
+    target = Target.read(augment(data, out / "camera", copies=0))
+    if target.lens is None:
+        raise InputError("The target's frames say too little of its lens: there is nothing to rehearse with.")
+    wide = min(FILLED, across(target.lens, target.surroundings.mask))
+    target = replace(target, source_view=(wide, wide), motion=False, mirror=False)
+    held = [item for number, item in enumerate(validation) if number % KEPT]
+    rng = np.random.default_rng(seed)
+    # One camera: what chance may still decide is the weather.
+    draws = [replace(Draw.by(rng), field=0.5, zoom=0.5, bend=0.0, vignette=0.0, jpeg=101.0) for _ in held]
+    rows: dict[str, list[tuple]] = {split: [] for split in _SPLITS}
+    for number, (item, draw) in enumerate(zip(held, draws, strict=True)):
+        split = _SPLITS[number % 2]
+        name = f"{split.upper()}_{number // 2:04d}"
+        image, label = target.bend(image_files.read_image(item.image), image_files.read_label(item.label), draw)
+        label[label == BACKGROUND] = IGNORE
+        image_files.write_png(out / f"{split}_image" / f"{name}.png", image)
+        image_files.write_png(out / "withheld" / f"{split}_gt" / f"{name}.png", label)
+        rows[split].append((name, f"./{split}_image/{name}.png"))
+    for split, items in (("train_source", dataset.read_split(data, "train_source")), ("val_source", validation[::KEPT])):
+        rows[split] = [(item.id, item.image.resolve(), item.label.resolve()) for item in items]
+    for split, found in rows.items():
+        _write(out / f"{split}.csv", ("id", "img_path", "gt_path")[: len(found[0])], found)
+    ids = dataset.row_ids([name for name, _ in rows["test"]])
+    _write(out / "sample_submission.csv", ("id", "mask_rle"), [(row, "-1") for row in ids])
+    return out
+
+
+def _write(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    with whole_file(path) as temporary:
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code. Bad input ends in one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m lib.rehearsal", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="data set in the competition's layout")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new one")
+    parser.add_argument("--seed", type=int, default=0, help="of noise and colours")
+    parser.add_argument("--overwrite", action="store_true", help="replace a set made with other parameters")
+    asked = parser.parse_args(arguments)
+    try:
+        out = rehearse(asked.data, asked.out, seed=asked.seed, overwrite=asked.overwrite)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{out}: python benchmarks/adaptation.py --data {out} measures each step on it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
