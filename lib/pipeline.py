@@ -84,6 +84,7 @@ def run(
         title = f"[{number}/{len(chosen)}] {STAGES[stage]}"
         if resume and finished(out, stage) and _executed_with(target) == given:
             print(f"{title}: finished before, skipped", flush=True)
+            _beside(target).unlink(missing_ok=True)
             continue
         resume = False  # what follows a stage that ran again must run again
         forced = {"overwrite": True} if overwrite and "overwrite" in known[stage] else {}
@@ -163,7 +164,7 @@ def _execute(source: Path, target: Path, parameters: dict, stands: Callable[[], 
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    failure, place = None, target.with_suffix(".failed.ipynb")
+    failure, place = None, _beside(target)
     with whole_file(place) as temporary:
         try:
             papermill.execute_notebook(
@@ -181,6 +182,11 @@ def _execute(source: Path, target: Path, parameters: dict, stands: Callable[[], 
         if failure.ename != InputError.__name__:
             message = f"{failure.ename}: {message}"
         raise NotebookError(f"{source.name}, cell {failure.exec_count}: {message}\nThe notebook as far as it ran: {place}")
+
+
+def _beside(target: Path) -> Path:
+    """Where a notebook goes that was refused or failed while a former result stands."""
+    return target.with_suffix(".failed.ipynb")
 
 
 def _plain(text: str) -> str:
@@ -225,13 +231,17 @@ def main(arguments: list[str] | None = None) -> int:
             raise InputError("--start and load_from both say what the training starts from (expected: one of them)")
         if args.start < 0:
             raise InputError(f"--start {args.start} (expected: a number of iterations, from 1)")
-        if args.first in ("augment", "train") and args.last != "augment":
-            begun = Path(args.out) / "start"
-            if args.start:
-                parameters["load_from"] = str(start(args.data, begun, args.start, parameters, args.overwrite))
-            elif args.resume and not parameters.get("load_from") and (record := finished(begun, "train")):
-                iters = record["parameters"]["max_iters"]
-                raise InputError(f"{args.out} was begun with --start {iters} (expected: the same again, or another --out)")
+        trains = args.first in ("augment", "train") and args.last != "augment"
+        if args.start and not trains:
+            raise InputError(f"--start comes before training, and --from {args.first} --to {args.last} does not train")
+        begun = Path(args.out) / "start"
+        if args.start:
+            parameters["load_from"] = str(start(args.data, begun, args.start, parameters, args.overwrite))
+        elif trains and not args.overwrite and not parameters.get("load_from") and (record := finished(begun, "train")):
+            iters = record["parameters"]["max_iters"]
+            raise InputError(
+                f"{args.out} was begun with --start {iters} (expected: the same again, another --out, or --overwrite)"
+            )
         run(args.data, args.out, first=args.first, last=args.last, parameters=parameters,
             resume=args.resume, overwrite=args.overwrite)  # fmt: skip
     except (InputError, NotebookError) as error:

@@ -3,14 +3,15 @@
 ``python -m lib.rehearsal --data DIR --out DIR`` holds out four of five validation images and shows them through the
 target camera: the lens, the surroundings, the colours and the noise found in the target's frames, one lens for all,
 as wide as the target's view (120 degrees at most). In turn they become ``train_target`` and ``test``, their labels
-go to ``withheld/``; the training images stay as they are. What it can't show is how well the kind of lens suits: the
-images were bent by the same formula that training will use, though at a size that training doesn't know.
+go to ``withheld/``; the training images stay where and as they are. What it can't show is how well the kind of lens
+suits: the images were bent by the same formula that training will use, though at a size that training doesn't know.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,35 +22,42 @@ from lib import dataset, image_files
 from lib.classes import BACKGROUND, IGNORE
 from lib.fisheye.augment import FILLED, across, augment
 from lib.fisheye.bend import Draw, Target
-from lib.runs import InputError, claim, whole_file
+from lib.runs import InputError, read_yaml, whole_file, write_yaml
 
 KEPT = 5
 """Every fifth validation image stays one."""
 _SPLITS = ("train_target", "test")
 
 
-def rehearse(data: str | Path, out: str | Path, *, seed: int = 0, overwrite: bool = False) -> Path:
+def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
     """Write the data set into ``out``.
 
     Args:
         data: data set in the competition's layout.
-        out: folder of the new one; ``out/camera`` keeps what was found of the target.
+        out: folder of the new one, not there yet or of the same rehearsal; ``withheld/camera`` keeps what was found of
+            the target.
         seed: of noise, blur and colours; the same seed gives the same files.
-        overwrite: replace a set made with other parameters.
 
     Returns:
         ``out`` as a path.
 
     Raises:
-        InputError: faulty data, fewer than 3 validation images, or no lens to be found in the target's frames.
+        InputError: faulty data, fewer than 3 validation images, no lens to be found in the target's frames, or
+            something else in ``out``.
     """
-    out = claim(out, {"data": str(Path(data).resolve()), "seed": seed}, overwrite)
+    out, note = Path(out), {"rehearsal": str(Path(data).resolve()), "seed": seed}
+    dataset.check(data, ("train_source", "val_source", "train_target"))
     validation = dataset.read_split(data, "val_source")
     if len(validation) < 3:
         raise InputError(f"val_source: {len(validation)} images (expected: 3 or more, to hold some of them out)")
-    target = Target.read(augment(data, out / "camera", copies=0))
+    if out.is_file() or (out.exists() and any(out.iterdir()) and read_yaml(out / "parameters.yaml") != note):
+        raise InputError(f"{out} holds something else (expected: a new folder, or one of the same data and seed)")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Target.read(augment(data, folder, copies=0))
     if target.lens is None:
         raise InputError("The target's frames say too little of its lens: there is nothing to rehearse with.")
+    write_yaml(out / "parameters.yaml", note)
+    target.write(out / "withheld" / "camera")
     wide = min(FILLED, across(target.lens, target.surroundings.mask))
     target = replace(target, source_view=(wide, wide), motion=False, mirror=False)
     held = [item for number, item in enumerate(validation) if number % KEPT]
@@ -85,14 +93,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="data set in the competition's layout")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new one")
     parser.add_argument("--seed", type=int, default=0, help="of noise and colours")
-    parser.add_argument("--overwrite", action="store_true", help="replace a set made with other parameters")
     asked = parser.parse_args(arguments)
     try:
-        out = rehearse(asked.data, asked.out, seed=asked.seed, overwrite=asked.overwrite)
+        out = rehearse(asked.data, asked.out, seed=asked.seed)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{out}: python benchmarks/adaptation.py --data {out} measures each step on it")
+    counts = ", ".join(f"{len(dataset.read_split(out, split))} {split}" for split in ("train_source", "val_source", *_SPLITS))
+    print(f"{out}: {counts}")
     return 0
 
 

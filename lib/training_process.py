@@ -84,15 +84,21 @@ def run(folder: Path, processes: int, max_iters: int, workers: int) -> None:
         reached = last_checkpoint(folder)
         if end.code not in _CRASHES or reached == begun:
             break
-        name = signal.Signals(-end.code).name
-        print(f"The training crashed ({name}, see {folder / 'train.log'}); it goes on from {reached.name}.", file=sys.stderr)
+        print(
+            f"The training crashed ({_named(end.code)}, see {folder / 'train.log'}); it goes on from {reached.name}.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
     if end.fault:
         raise InputError(end.fault)
     if end.code:
         raise RuntimeError(
-            f"the training process ended with exit code {end.code}; it goes on from its last checkpoint "
+            f"the training process ended with {_named(end.code)}; it goes on from its last checkpoint, if there is one, "
             f"when run again. All of its output: {folder / 'train.log'}. Its last lines:\n{''.join(end.tail)}"
         )
+
+
+def _named(code: int) -> str:
+    return f"exit code {code}" + (f" ({signal.Signals(-code).name})" if code < 0 else "")
 
 
 @dataclass

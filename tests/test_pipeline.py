@@ -55,6 +55,7 @@ def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
     assert pipeline.main([*given, "-p", "load_from", "x.pth"]) == 1
     assert "expected: one of them" in capsys.readouterr().err
     assert pipeline.main([*given[:-1], "-1"]) == 1 and "--start -1" in capsys.readouterr().err
+    assert pipeline.main([*given, "--from", "infer", "--to", "submit"]) == 1 and "does not train" in capsys.readouterr().err
     late = ["-p", "self_training", "true", "-p", "options", '{"self_training.warmupp": 0}']
     assert pipeline.main([*given, *late]) == 1 and "warmupp is no setting" in capsys.readouterr().err
 
@@ -71,10 +72,12 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(sample, run, tm
     assert read_yaml(out / "run.yaml")["train"] == record["train"]
     assert pipeline.main([*given, "--to", "infer"]) == 0
     assert capsys.readouterr().out.count("skipped") == 3
+    (out / "notebooks" / "02_train.failed.ipynb").touch()
     shutil.rmtree(out / "masks")
     (out / "notebooks" / "03_infer.ipynb").unlink()
     assert pipeline.main([*given, "--to", "infer"]) == 0
     assert capsys.readouterr().out.count("skipped") == 2
+    assert not (out / "notebooks" / "02_train.failed.ipynb").exists(), "the failure is over"
     assert len(list((out / "masks").glob("*.png"))) == len(dataset.read_split(sample, "test"))
 
 

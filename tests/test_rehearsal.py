@@ -25,7 +25,7 @@ def test_held_out_images_and_labels_move_together(data, tmp_path):
     validation = dataset.read_split(data, "val_source")
     kept = [item.image for item in dataset.read_split(out, "val_source")]
     assert kept == [validation[0].image, validation[5].image]
-    target = Target.read(out / "camera" / "augmented")
+    target = Target.read(out / "withheld" / "camera")
     mask = target.surroundings.mask
     source = cameras.Pinhole.from_fov((192, 108), min(FILLED, across(target.lens, mask)))
     ys, xs = np.mgrid[:108, :192]
@@ -53,10 +53,18 @@ def test_the_same_seed_gives_the_same_files(data, tmp_path):
 
 
 def test_what_cannot_be_rehearsed_is_said(data, tmp_path, capsys, monkeypatch):
+    few = write(tmp_path / "few", source=3, val=2, target=2, test=1, size=(192, 108))
+    out = tmp_path / "out"
+
+    def said(data, out) -> str:
+        assert rehearsal.main(["--data", str(data), "--out", str(out)]) == 1
+        return capsys.readouterr().err
+
+    assert "no such folder" in said(tmp_path / "nowhere", out)
+    assert "val_source: 2 images" in said(few, out)
+    assert "holds something else" in said(data, data)
+    (tmp_path / "file").touch()
+    assert "holds something else" in said(data, tmp_path / "file")
     fit = calibration.fit
     monkeypatch.setattr(calibration, "fit", lambda *given: replace(fit(*given), confidence=0.0))
-    assert rehearsal.main(["--data", str(data), "--out", str(tmp_path / "blind")]) == 1
-    assert "too little of its lens" in capsys.readouterr().err
-    few = write(tmp_path / "few", source=3, val=2, target=2, test=1, size=(192, 108))
-    assert rehearsal.main(["--data", str(few), "--out", str(tmp_path / "out")]) == 1
-    assert "val_source: 2 images" in capsys.readouterr().err
+    assert "too little of its lens" in said(data, out) and not out.exists(), "a refusal left something"
