@@ -64,15 +64,20 @@ def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     # One camera: what chance may still decide is the weather.
     draws = [replace(Draw.by(rng), field=0.5, zoom=0.5, bend=0.0, vignette=0.0, jpeg=101.0) for _ in held]
-    rows: dict[str, list[tuple]] = {split: [] for split in _SPLITS}
-    for number, (item, draw) in enumerate(zip(held, draws, strict=True)):
-        split = _SPLITS[number % 2]
-        name = f"{split.upper()}_{number // 2:04d}"
+    names = [f"{_SPLITS[number % 2].upper()}_{number // 2:04d}" for number in range(len(held))]
+
+    def show(job: tuple[str, dataset.Item, Draw]) -> None:
+        name, item, draw = job
+        split = name.rpartition("_")[0].lower()
         image, label = target.bend(image_files.read_image(item.image), image_files.read_label(item.label), draw)
         label[label == BACKGROUND] = IGNORE
         image_files.write_png(out / f"{split}_image" / f"{name}.png", image)
         image_files.write_png(out / "withheld" / f"{split}_gt" / f"{name}.png", label)
-        rows[split].append((name, f"./{split}_image/{name}.png"))
+
+    image_files.in_threads(show, list(zip(names, held, draws, strict=True)), "rehearsal")
+    rows: dict[str, list[tuple]] = {
+        split: [(name, f"./{split}_image/{name}.png") for name in names[number::2]] for number, split in enumerate(_SPLITS)
+    }
     for split, items in (("train_source", dataset.read_split(data, "train_source")), ("val_source", validation[::KEPT])):
         rows[split] = [(item.id, item.image.resolve(), item.label.resolve()) for item in items]
     for split, found in rows.items():
