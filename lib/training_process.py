@@ -150,10 +150,10 @@ def _follow(child: subprocess.Popen, log: Path, max_iters: int) -> _End:
             file.flush()
             if line.startswith(_FAULT):
                 end.fault = line.removeprefix(_FAULT).strip()
-            over = over or _LAUNCHER.match(line) is not None
+            over = over or _LAUNCHER.search(line) is not None  # perhaps amid what a process was saying
             if over and not end.code and (failed := re.search(r"failed \(exitcode: (-?\d+)\)", line)):
                 end.code = int(failed[1])
-            if not over and not line.startswith("Extension modules:"):
+            if not over and "Extension modules:" not in line:
                 end.tail = (*end.tail[-_TAIL + 1 :], line)
     return end
 
