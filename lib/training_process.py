@@ -32,6 +32,7 @@ _CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -s
 
 
 def gpus() -> int:
+    """How many GPUs torch sees."""
     import torch
 
     return torch.cuda.device_count()

@@ -33,7 +33,7 @@ _TEMPERATURE = 0.1
 _AROUND = (0.93, 1.85)
 """The fields of view that source images are taken to have, as shares of the one found: objects differ in size."""
 FILLED = np.radians(120)
-"""Up to here, the largest of them fills the target's view. The angles of a lens that was made up, by distorting an
+"""Up to this angle (rad), the widest field of view drawn fills the target's view. The angles of a lens that was made up, by distorting an
 ordinary camera's images, say nothing of the size at which it shows things; that its view is full does."""
 _SEEN = 0.0005
 """Share of an image from which a class counts as shown."""
@@ -182,7 +182,15 @@ def get_to_know(
 
 
 def across(lens: cameras.Camera, mask: np.ndarray) -> float:
-    """Horizontal field of view (rad) with which an undistorted camera sees all that ``lens`` sees along its middle."""
+    """Horizontal field of view (rad) with which an undistorted camera sees all that ``lens`` sees along its middle.
+
+    Args:
+        lens: with a principal point (``cy``), at the size of the mask.
+        mask: ``bool (H, W)``, its static surroundings.
+
+    Returns:
+        0 where they cover the middle rows.
+    """
     rows, columns = np.nonzero(~mask)
     middle = abs(rows - lens.cy) < len(mask) / 20
     if not middle.any():
