@@ -21,13 +21,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import dataset, image_files, sample
-from lib.classes import CLASSES
-from lib.fisheye.augment import augment
-from lib.inference import infer
-from lib.runs import InputError, claim, read_yaml, recorded, whole_file, write_yaml
-from lib.submission import score, submit
-from lib.training import best_checkpoint, train
+from lib.dataset import layout, image_files
+from lib import sample
+from lib.dataset.classes import CLASSES
+from lib.stages.augment import augment
+from lib.stages.infer import infer
+from lib.errors import InputError
+from lib.run import claim, recorded
+from lib.files import read_yaml, whole_file, write_yaml
+from lib.stages.submit import score, submit
+from lib.stages.train import best_checkpoint, train
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
@@ -88,7 +91,7 @@ class Benchmark:
         self.data, self.recipe, self.iters, self.start = data.resolve(), recipe, iters, start
         self.name = self.data.name + (f"-start{start}" if start != START else "")
         self.folder = ROOT / "outputs" / "adaptation" / self.name
-        first = image_files.read_image(dataset.read_split(data, "test")[0].image)
+        first = image_files.read_image(layout.read_split(data, "test")[0].image)
         self.size = first.shape[1::-1]
         self.withheld = self.data / "withheld"
 
@@ -144,9 +147,9 @@ class Benchmark:
         folder = claim(out / "augmented", parameters)
         with recorded(out, "augment", parameters) as results:
             labels = self.withheld / "train_target_gt"
-            frames = dataset.read_split(self.data, "train_target")
+            frames = layout.read_split(self.data, "train_target")
             trained = [(item.id, item.image, labels / f"{item.id}.png") for item in frames]
-            validated = [(item.id, item.image, item.label) for item in dataset.read_split(bent, "val_source")]
+            validated = [(item.id, item.image, item.label) for item in layout.read_split(bent, "val_source")]
             for split, rows in (("train_source", trained), ("val_source", validated)):
                 _write_table(folder / f"{split}.csv", ("id", "img_path", "gt_path"), rows)
                 results[split] = len(rows)
@@ -168,12 +171,12 @@ class Benchmark:
     def _proxy(self) -> tuple[Path, Path]:
         """The visible proxy as a data set whose test images are bent source images, and the folder of their labels."""
         bent = augment(self.data, self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0)
-        items = dataset.read_split(bent, "val_source")
+        items = layout.read_split(bent, "val_source")
         folder = self.folder / "proxy"
         _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
-        frames = [(item.id, item.image) for item in dataset.read_split(self.data, "train_target")]
+        frames = [(item.id, item.image) for item in layout.read_split(self.data, "train_target")]
         _write_table(folder / "train_target.csv", ("id", "img_path"), frames)
-        rows = [(row, "-1") for row in dataset.row_ids([item.id for item in items])]
+        rows = [(row, "-1") for row in layout.row_ids([item.id for item in items])]
         _write_table(folder / "sample_submission.csv", ("id", "mask_rle"), rows)
         return folder, items[0].label.parent
 

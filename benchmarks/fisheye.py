@@ -22,16 +22,18 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from lib import image_files
-from lib.classes import BACKGROUND, CLASSES, IGNORE
-from lib.fisheye import background, bend, photometric, warp
-from lib.fisheye.cameras import Fisheye, Pinhole
+from lib.dataset import image_files
+from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
+from lib.target import overlay, appearance
+from lib.synthesis import transform
+from lib.camera import remap
+from lib.camera.models import Fisheye, Pinhole
 from lib.sample import RIGS, SOURCE_SENSOR, TARGET_SENSOR, Surroundings, render, source_camera, target_camera
 from lib.sample.weather import Weather
 
 RESULTS = Path(__file__).parent / "results" / "fisheye.json"
 SOURCE = (2048, 1024)
-TURN = warp.rotation(0.03, 0.02, -0.04)
+TURN = remap.rotation(0.03, 0.02, -0.04)
 SCENES = [(11, i) for i in range(6)]
 FRAMES = [(21, i) for i in range(24)]
 ROUNDS = 15
@@ -65,19 +67,19 @@ def tables() -> list[dict]:
     for name, (target, source) in lenses((1920, 1080)).items():
         exact = source.project(target.rays() @ TURN.T)
         for region in (None, (448, 284, 1024, 512)):
-            ready = warp.Warp(warp._grid(target, source, TURN, region, None), SOURCE)
+            ready = remap.Remap(remap._grid(target, source, TURN, region, None), SOURCE)
             ready.image(image), ready.label(label)
             x, y, width, height = region or (0, 0, target.width, target.height)
             found = np.stack([ready.x, ready.y], axis=-1)[ready.covered]
             error = np.abs(found - exact[y : y + height, x : x + width][ready.covered]).max()
 
             def fixed(of=ready.grid):
-                fresh = warp.Warp(of, SOURCE)
+                fresh = remap.Remap(of, SOURCE)
                 return fresh._maps, fresh._seen
 
             rows.append({
                 "lens": name, "size": f"{width}x{height}",
-                "table ms": milliseconds(lambda t=target, s=source, r=region: warp._grid(t, s, TURN, r, None)),
+                "table ms": milliseconds(lambda t=target, s=source, r=region: remap._grid(t, s, TURN, r, None)),
                 "fixed ms": milliseconds(fixed),
                 "image ms": milliseconds(lambda w=ready: w.image(image)),
                 "label ms": milliseconds(lambda w=ready: w.label(label)),
@@ -101,7 +103,7 @@ def thin() -> list[dict]:
     for size in ((960, 540), (480, 270)):
         for name, (target, source) in lenses(size).items():
             sums = sum(_thin_sums(label, target, source) for label in labels)
-            for thin_class, (truth, *found) in zip((*warp.THIN, None), (*sums, sums.sum(axis=0)), strict=True):
+            for thin_class, (truth, *found) in zip((*remap.THIN, None), (*sums, sums.sum(axis=0)), strict=True):
                 row = {"lens": name, "size": f"{size[0]}x{size[1]}"}
                 row["class"] = "all three" if thin_class is None else CLASSES[thin_class]
                 row["pixels"] = round(float(truth), 1)
@@ -114,19 +116,19 @@ def thin() -> list[dict]:
 
 def _thin_sums(label: np.ndarray, target, source) -> np.ndarray:
     """Per thin class: true area, area kept by three labels, area of the three labels; ``float (3, 7)`` in pixels."""
-    table = warp.remap_table(target, source, TURN)
-    fine = warp.remap_table(target.scaled((4 * target.width, 4 * target.height)), source, TURN)
+    table = remap.build_table(target, source, TURN)
+    fine = remap.build_table(target.scaled((4 * target.width, 4 * target.height)), source, TURN)
     plain, samples = (
         cv2.remap(label, np.nan_to_num(t, nan=-9), None, cv2.INTER_NEAREST, borderValue=IGNORE) for t in (table, fine)
     )
     samples = samples.reshape(target.height, 4, target.width, 4)
-    shares = np.stack([(samples == c).mean(axis=(1, 3)) for c in range(len(CLASSES))]) * warp.covered(table)
-    most = shares[list(warp.THIN)]
-    fine_label = np.where(most.max(axis=0) >= 0.25, np.array(warp.THIN)[most.argmax(axis=0)], shares.argmax(axis=0))
-    ways = (warp.warp_label(label, table), fine_label, plain)
+    shares = np.stack([(samples == c).mean(axis=(1, 3)) for c in range(len(CLASSES))]) * remap.covered(table)
+    most = shares[list(remap.THIN)]
+    fine_label = np.where(most.max(axis=0) >= 0.25, np.array(remap.THIN)[most.argmax(axis=0)], shares.argmax(axis=0))
+    ways = (remap.remap_label(label, table), fine_label, plain)
     return np.array([
         [shares[c].sum(), *(shares[c][way == c].sum() for way in ways), *((way == c).sum() for way in ways)]
-        for c in warp.THIN
+        for c in remap.THIN
     ])  # fmt: skip
 
 
@@ -145,7 +147,7 @@ def surroundings() -> list[dict]:
                     for path, frame in zip(paths, frames, strict=False):
                         image_files.write_png(path, frame)
                     start = time.perf_counter()
-                    found = background.mine(paths).mask
+                    found = overlay.estimate_overlay(paths).mask
                     seconds = time.perf_counter() - start
                 truths = {"IoU": rig.surroundings.mask(size), "IoU, hidden": rig.surroundings.hidden(size)}
                 row = {"rig": name, "frames": kind, "number": count}
@@ -181,13 +183,13 @@ def _kinds(rig, size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
     }  # fmt: skip
 
 
-def _target(size: tuple[int, int]) -> bend.Target:
+def _target(size: tuple[int, int]) -> transform.TargetCamera:
     """The sample's target camera as 01 would come to know it."""
     frame, _ = render(FRAMES[0], target_camera(size), TARGET_SENSOR, Surroundings())
     mask = Surroundings().mask(size)
-    still = background.Background(mask, frame, np.zeros(mask.shape, np.float32), 2.0, (0.9, 1.0, 1.1))
-    looks = photometric.statistics(frame, ~mask)[None], photometric.thumb(frame, ~mask)[None]
-    return bend.Target(still, target_camera(size), None, *looks, source_view=(0.9, 2.0))
+    still = overlay.Overlay(mask, frame, np.zeros(mask.shape, np.float32), 2.0, (0.9, 1.0, 1.1))
+    looks = appearance.statistics(frame, ~mask)[None], appearance.thumbnail(frame, ~mask)[None]
+    return transform.TargetCamera(still, target_camera(size), None, *looks, source_view=(0.9, 2.0))
 
 
 def offline() -> list[dict]:
@@ -220,7 +222,7 @@ def offline() -> list[dict]:
         def ours(compress=False):
             def one(pair):
                 image, label = image_files.read_image(pair[0]), image_files.read_label(pair[1])
-                image, label = target.bend(image, label, bend.Draw.by(rng))
+                image, label = target.bend(image, label, transform.AugmentParams.by(rng))
                 image_files.write_png(folder / "bent" / pair[0].name, image, compress)
                 image_files.write_png(folder / "bent" / pair[1].name, label)
 
@@ -260,10 +262,10 @@ def online() -> list[dict]:
     whole = _target((1920, 1080))
     image, label = render(SCENES[0], source_camera(SOURCE), SOURCE_SENSOR)
     rows = []
-    for way in bend.PHOTOMETRIC:
+    for way in transform.APPEARANCES:
         target, rng, taken = replace(whole, photometric=way), np.random.default_rng(0), []
         for _ in range(6 * 24):
-            draw = bend.Draw.by(rng)
+            draw = transform.AugmentParams.by(rng)
             region = (int(rng.integers(1920 - 1024 + 1)), int(rng.integers(1080 - 512 + 1)), 1024, 512)
             start = time.perf_counter(), time.thread_time()
             target.bend(image, label, draw, region)

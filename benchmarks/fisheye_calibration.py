@@ -21,9 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.image_files import write_png
-from lib.fisheye import background, calibration
-from lib.fisheye.cameras import Fisheye
+from lib.dataset.image_files import write_png
+from lib.target import overlay, lens
+from lib.camera.models import Fisheye
 from lib.sample import TARGET_SENSOR, Surroundings, render
 
 RESULTS = Path(__file__).parent / "results" / "fisheye-calibration.json"
@@ -86,11 +86,11 @@ def measure(name: str, folder: Path, frames: int) -> dict:
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
         jobs = [pool.submit(draw, folder / name, i, true, surroundings) for i in range(frames)]
         paths = [job.result() for job in jobs]
-    still = background.mine(paths)
+    still = overlay.estimate_overlay(paths)
     start = time.perf_counter()
-    found = calibration.fit(paths, still)
+    found = lens.estimate_lens(paths, still)
     seconds = time.perf_counter() - start
-    expected = calibration.guess(still)
+    expected = lens.default_lens(still)
     seen = ~surroundings.mask(SIZE)
     result = {
         "frames": frames, "seconds": round(seconds, 1), "confidence": round(found.confidence, 2),

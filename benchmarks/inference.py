@@ -27,11 +27,12 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from lib import dataset, image_files, recipes
-from lib.inference import Predictor
+from lib.dataset import layout, image_files
+from lib import recipes
+from lib.stages.infer import Predictor
 from lib.internimage.variants import VARIANTS
 from lib.prediction.network import Network
-from lib.training import best_checkpoint
+from lib.stages.train import best_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"
 WAYS = {
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    images = [image_files.read_image(item.image) for item in dataset.read_split(args.data, "test")]
+    images = [image_files.read_image(item.image) for item in layout.read_split(args.data, "test")]
     results = dict(device=_name(args.device), threads=args.threads, torch=torch.__version__)
     trained = args.run / "train" / "config.py", best_checkpoint(args.run)
     results["demo"] = measure(*trained, images, args.rounds, list(WAYS), args.device)

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 from adaptation import RESULTS, ROOT, ROWS, link
 
-from lib import dataset, image_files
-from lib.fisheye import background
-from lib.inference import infer
+from lib.dataset import layout, image_files
+from lib.target import overlay
+from lib.stages.infer import infer
 from lib.prediction.selection import target_frames, unsupervised_score
-from lib.runs import read_yaml, whole_file, write_yaml
-from lib.submission import score, submit
-from lib.training import checkpoints, scalars
+from lib.files import read_yaml, whole_file, write_yaml
+from lib.stages.submit import score, submit
+from lib.stages.train import checkpoints, scalars
 
 CRITERIA = ("agreement", "mirror", "smaller", "certainty", "information", "validation")
 
@@ -35,7 +35,7 @@ def judged(data: Path, run: Path, checkpoint: Path, frames: list[Path], mask: np
         return found
     link(out / "train", run / "train")
     infer(data, out, checkpoint=checkpoint)
-    path, _ = submit(data, out, image_files.read_image(dataset.read_split(data, "test")[0].image).shape[1::-1])
+    path, _ = submit(data, out, image_files.read_image(layout.read_split(data, "test")[0].image).shape[1::-1])
     step, validation = int(checkpoint.stem.rsplit("_", 1)[1]), scalars(run)["mIoU"]
     found = unsupervised_score(run, checkpoint, frames, mask=mask)
     found["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan")) / 100
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args()
     data, folder = asked.data.resolve(), ROOT / "outputs" / "adaptation" / asked.data.name
-    mask = background.mine([item.image for item in dataset.read_split(data, "train_target")]).mask
+    mask = overlay.estimate_overlay([item.image for item in layout.read_split(data, "train_target")]).mask
     frames = target_frames(data)
     found = []
     for seed in asked.seeds:

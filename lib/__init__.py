@@ -5,3 +5,5 @@ import os
 # Idle OpenMP threads sleep instead of spinning. Where there are fewer free cores than threads (data loaders beside a
 # training, a busy machine) spinning ones slow everything down many times. Takes effect if torch is imported later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+__version__ = "0.2.0"

@@ -17,7 +17,9 @@ from pathlib import Path
 import yaml
 
 from lib import recipes
-from lib.runs import InputError, finished, whole_file
+from lib.errors import InputError
+from lib.run import finished
+from lib.files import whole_file
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 STAGES = {"augment": "01_augment", "train": "02_train", "infer": "03_infer", "submit": "04_submit"}
@@ -107,11 +109,11 @@ def start(data: str | Path, out: str | Path, iters: int, parameters: dict | None
     Returns:
         The best checkpoint, for ``load_from``.
     """
-    from lib import adaptation
-    from lib.training import best_checkpoint
+    from lib.training import self_training
+    from lib.stages.train import best_checkpoint
 
     # What follows is looked at now, not after the start.
-    adaptation.check((parameters or {}).get("options") or {}, bool((parameters or {}).get("self_training")))
+    self_training.check((parameters or {}).get("options") or {}, bool((parameters or {}).get("self_training")))
     shared = {name: value for name, value in (parameters or {}).items() if name in _STARTS_WITH}
     if options := shared.get("options"):
         shared["options"] = {k: v for k, v in options.items() if not str(k).startswith("self_training.")}

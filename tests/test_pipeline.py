@@ -11,9 +11,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import dataset, image_files, pipeline, training
-from lib.classes import CLASSES
-from lib.runs import InputError, read_yaml
+from lib.dataset import layout, image_files
+from lib import pipeline
+from lib.stages import train
+from lib.dataset.classes import CLASSES
+from lib.errors import InputError
+from lib.files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"scale": [192, 108], "crop_size": [96, 160], "num_workers": 0}
@@ -29,7 +32,7 @@ def run(sample, tmp_path_factory):
 
 def test_the_notebooks_lead_from_images_to_a_submission(sample, run):
     table = pd.read_csv(run / "submission.csv", dtype=str)
-    assert table["id"].tolist() == dataset.read_sample(sample)
+    assert table["id"].tolist() == layout.read_sample(sample)
     record = read_yaml(run / "run.yaml")
     assert list(record) == list(pipeline.STAGES)
     assert record["submit"]["parameters"]["submission_size"] == [96, 54]
@@ -47,7 +50,7 @@ def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
     record, first = read_yaml(out / "run.yaml"), read_yaml(begun / "run.yaml")
     assert not first["augment"]["parameters"]["augment"] and first["train"]["parameters"]["max_iters"] == 3
     assert record["augment"]["parameters"]["photometric"] == "none" and record["train"]["parameters"]["max_iters"] == 2
-    assert record["train"]["parameters"]["load_from"] == str(training.best_checkpoint(begun))
+    assert record["train"]["parameters"]["load_from"] == str(train.best_checkpoint(begun))
     assert pipeline.main([*given, "-p", "photometric", "none", "--resume"]) == 0
     assert capsys.readouterr().out.count("skipped") == 4 and read_yaml(begun / "run.yaml") == first
     assert pipeline.main([*given[:-2], "-p", "photometric", "none", "--resume"]) == 1
@@ -78,7 +81,7 @@ def test_resuming_skips_what_is_finished_and_repeats_what_is_not(sample, run, tm
     assert pipeline.main([*given, "--to", "infer"]) == 0
     assert capsys.readouterr().out.count("skipped") == 2
     assert not (out / "notebooks" / "02_train.failed.ipynb").exists(), "the failure is over"
-    assert len(list((out / "masks").glob("*.png"))) == len(dataset.read_split(sample, "test"))
+    assert len(list((out / "masks").glob("*.png"))) == len(layout.read_split(sample, "test"))
 
 
 @pytest.mark.parametrize("recipe", ["demo_segformer", "demo_mask2former"])
@@ -92,9 +95,9 @@ def test_other_heads_learn_and_lead_to_a_submission(sample, run, tmp_path, recip
     small = ["-p", "max_iters", "20", "-p", "options", json.dumps(SMALL), "-p", "submission_size", "[96, 54]"]
     given = ["--data", str(sample), "--out", str(out), "--from", "train", "-p", "recipe", recipe, *small]
     assert pipeline.main(given) == 0
-    losses = training.scalars(out)["loss"][1]
+    losses = train.scalars(out)["loss"][1]
     assert losses[-1] < 0.95 * losses[0]
-    assert pd.read_csv(out / "submission.csv", dtype=str)["id"].tolist() == dataset.read_sample(sample)
+    assert pd.read_csv(out / "submission.csv", dtype=str)["id"].tolist() == layout.read_sample(sample)
 
 
 def refusal(*arguments: str) -> str:
@@ -160,7 +163,7 @@ def test_a_failing_cell_is_named(run, tmp_path, sample, capsys):
 
 def test_scores_are_printed_side_by_side(sample, run):
     done = subprocess.run(
-        [sys.executable, "-m", "lib.submission", "score", str(run / "submission.csv"), "--size", "96", "54",
+        [sys.executable, "-m", "lib.stages.submit", "score", str(run / "submission.csv"), "--size", "96", "54",
          "--labels", str(sample / "withheld" / "test_gt")],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip

@@ -1,6 +1,8 @@
 import pytest
 
-from lib.runs import InputError, claim, finished, read_yaml, recorded, whole_file
+from lib.errors import InputError
+from lib.run import claim, finished, recorded
+from lib.files import read_yaml, whole_file
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

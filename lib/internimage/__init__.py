@@ -4,7 +4,7 @@ Importing this package registers ``InternImage`` and ``LayerDecayOptimWrapperCon
 only ``custom_imports = dict(imports=["lib.internimage"])``.
 """
 
-from lib import mmcv_ops
+from lib.internimage import mmcv_ops
 
 mmcv_ops.stand_in()  # before anything below asks mmcv for its operators
 

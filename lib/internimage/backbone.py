@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from lib.internimage.blocks import Block, Downsample, Stage, Stem
-from lib.internimage.checkpoints import load_weights
+from lib.internimage.checkpoints.loading import load_weights
 from ops_dcnv3 import DCNv3
 
 
@@ -48,7 +48,7 @@ class InternImage(BaseModule):
         frozen_stages: -1: none; 0: the stem; k: the stem and the first k stages. What is frozen gets no
             gradient and stays in evaluation mode.
         init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``, a file, a URL or a public name, which
-            ``init_weights`` loads with :func:`lib.internimage.checkpoints.load_weights`.
+            ``init_weights`` loads with :func:`lib.internimage.checkpoints.loading.load_weights`.
 
     Raises:
         ValueError: arguments that contradict each other; names the one to change.

@@ -16,10 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import image_files, recipes
-from lib.prediction import testtime, windows
+from lib.dataset import image_files
+from lib import recipes
+from lib.prediction import test_time, windows
 from lib.recipes import heads
-from lib.runs import InputError
+from lib.errors import InputError
 
 _LEAST = 1e-6  # of such a score
 
@@ -66,7 +67,7 @@ class Network:
             from mmengine.registry import init_default_scope
             from mmseg.registry import MODELS
 
-            from lib.internimage.checkpoints import load_weights
+            from lib.internimage.checkpoints.loading import load_weights
 
             cfg = Config.fromfile(config)
             init_default_scope("mmseg")
@@ -85,9 +86,9 @@ class Network:
         """Do once what every call profits from; after it, weights can no longer be loaded.
 
         Args:
-            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see :func:`lib.prediction.testtime.adapt_norms`.
+            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see :func:`lib.prediction.test_time.adapt_norms`.
             features: how far (0-1) the statistics of the backbone's maps move from those of ``frames`` to those of
-                ``source``, see :func:`lib.prediction.testtime.align_features`.
+                ``source``, see :func:`lib.prediction.test_time.align_features`.
             frames, source: image files.
             compile: have ``torch.compile`` translate backbone and head when they first run.
         """
@@ -96,9 +97,9 @@ class Network:
         from lib.prediction.fusion import fuse
 
         if features:
-            testtime.align_features(self.model, lambda: self._see(source), lambda: self._see(frames), features)
+            test_time.align_features(self.model, lambda: self._see(source), lambda: self._see(frames), features)
         if norms:
-            testtime.adapt_norms(self.model, lambda: self._see(frames), norms)
+            test_time.adapt_norms(self.model, lambda: self._see(frames), norms)
         if torch.device(self.device).type == "cpu":  # a GPU's time goes elsewhere
             fuse(self.model)
         if compile:

@@ -13,10 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib import dataset, image_files, training
-from lib.classes import CLASSES, CLASSES_WITH_BACKGROUND
+from lib.dataset import layout, image_files
+from lib.stages import train
+from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.prediction.network import Network
-from lib.runs import InputError
+from lib.errors import InputError
 
 FRAMES = 24
 """Target frames that a checkpoint is judged on, spread evenly over those there are."""
@@ -97,7 +98,7 @@ def select(out: str | Path, data: str | Path, device: str = "cpu") -> Path:
     Raises:
         InputError: no checkpoint there.
     """
-    found = training.checkpoints(out)
+    found = train.checkpoints(out)
     if not found:
         raise InputError(f"{Path(out) / 'train'} holds no checkpoint. Run 02_train for this run folder first.")
     return _best(found, lambda path: unsupervised_score(out, path, target_frames(data), device=device))
@@ -117,7 +118,7 @@ def _best(choices, judge):
 
 def target_frames(data: str | Path) -> list[Path]:
     """At most :data:`FRAMES` of the target's frames, evenly spread."""
-    frames = [item.image for item in dataset.read_split(data, "train_target")]
+    frames = [item.image for item in layout.read_split(data, "train_target")]
     return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).round().astype(int))]
 
 

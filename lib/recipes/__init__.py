@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.recipes import compose, datasets, fitting, heads
-from lib.runs import InputError, read_yaml
+from lib.recipes import compose, datasets, memory, heads
+from lib.errors import InputError
+from lib.files import read_yaml
 
 _FOLDER = Path(__file__).parent / "configs"
 
@@ -87,7 +88,7 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
         batch_size: crops per process.
         seed: of initialisation, sampling and augmentation.
         options: further overrides of the recipe's entries by dotted name, e.g.
-            ``{"optim_wrapper.optimizer.lr": 1e-4}``; see also :mod:`lib.recipes.fitting`.
+            ``{"optim_wrapper.optimizer.lr": 1e-4}``; see also :mod:`lib.recipes.memory`.
 
     Raises:
         InputError: see :func:`check`, or another kind of data set than the recipe is for.
@@ -97,7 +98,7 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"{name}: {value!r} (expected: a whole number from 1, or None for the recipe's)")
     if options:
-        entries = {*cfg, *fitting.ENTRIES, "self_training"}
+        entries = {*cfg, *memory.ENTRIES, "self_training"}
         if unknown := sorted({str(name).partition(".")[0] for name in options} - entries):
             raise InputError(f"options: {unknown[0]!r} is no entry of a recipe (there are: {', '.join(sorted(entries))})")
         cfg.merge_from_dict(options)
@@ -108,7 +109,7 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
     cfg.val_interval = max(1, round(cfg.val_interval * share))
     cfg.warmup_iters = round(cfg.warmup_iters * min(1.0, share))
     cfg.model.data_preprocessor.size = cfg.crop_size
-    fitting.add(cfg)
+    memory.add(cfg)
     _add_data(cfg, Path(data).resolve())
     _add_schedule(cfg)
     _add_runtime(cfg, seed)
@@ -166,7 +167,7 @@ def _add_schedule(cfg) -> None:
 
 def _add_runtime(cfg, seed: int) -> None:
     cfg.default_scope = "mmseg"
-    imports = ["lib.internimage", "lib.recipes.components", "lib.recipes.online"]
+    imports = ["lib.internimage", "lib.training.registry", "lib.training.online"]
     if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
     cfg.custom_imports = dict(imports=imports, allow_failed_imports=False)

@@ -1,6 +1,6 @@
 """The data sets that a recipe can train on: how many classes, how tested, how mmseg reads them.
 
-``competition`` is the layout of :mod:`lib.dataset`, which 01 writes. ``cityscapes`` and ``ade20k`` are those data
+``competition`` is the layout of :mod:`lib.dataset.layout`, which 01 writes. ``cityscapes`` and ``ade20k`` are those data
 sets in the layouts that mmseg expects, for training on, or scoring, what public checkpoints were trained on.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.classes import CLASSES_WITH_BACKGROUND
-from lib.runs import InputError
+from lib.dataset.classes import CLASSES_WITH_BACKGROUND
+from lib.errors import InputError
 
 
 @dataclass(frozen=True)

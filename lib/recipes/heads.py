@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.runs import InputError
+from lib.errors import InputError
 
 HEADS = ("upernet", "segformer", "mask2former")
 MASK2FORMER = "Mask2FormerLogitsHead"

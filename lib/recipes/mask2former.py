@@ -11,7 +11,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 import lib.internimage  # noqa: F401 (makes mmcv.ops importable before mmseg looks for it)
-from lib import mmcv_ops
+from lib.internimage import mmcv_ops
 from lib.recipes.heads import require_mask2former
 
 require_mask2former()

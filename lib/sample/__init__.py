@@ -19,19 +19,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.classes import CLASSES
-from lib.runs import InputError, claim, whole_file, write_yaml
+from lib.dataset.classes import CLASSES
+from lib.errors import InputError
+from lib.run import claim
+from lib.files import whole_file, write_yaml
 from lib.sample.render import render
-from lib.sample.target import (
-    RIGS,
-    SOURCE_SENSOR,
-    TARGET_SENSOR,
-    Rig,
-    Sensor,
-    Surroundings,
-    source_camera,
-    target_camera,
-)
+from lib.sample.target import RIGS, SOURCE_SENSOR, TARGET_SENSOR, Rig, Sensor, Surroundings, source_camera, target_camera
 
 __all__ = [
     "RIGS", "SOURCE_SENSOR", "TARGET_SENSOR", "Rig", "Sensor", "Surroundings", "render", "source_camera",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lib.runs import InputError
+from lib.errors import InputError
 from lib.sample import write
 
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from lib.classes import BACKGROUND, SKY
-from lib.fisheye.cameras import Camera
+from lib.dataset.classes import BACKGROUND, SKY
+from lib.camera.models import Camera
 from lib.sample.solids import Solid, turned
 from lib.sample.street import Street, street
 from lib.sample.target import Sensor, Surroundings
@@ -33,7 +33,7 @@ def render(
 
     Args:
         scene_seed: an int or a sequence of ints.
-        camera: any model of :mod:`lib.fisheye.cameras`.
+        camera: any model of :mod:`lib.camera.models`.
         sensor: what becomes of the light behind the lens; None for a neutral, noiseless one.
         surroundings: the camera's lens circle and hood; None for a free view.
 

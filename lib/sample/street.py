@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lib.classes import CONSTRUCTION, NATURE, ROAD, SIDEWALK
+from lib.dataset.classes import CONSTRUCTION, NATURE, ROAD, SIDEWALK
 from lib.sample import things, traffic
 from lib.sample.solids import Material, Solid, block, placed
 from lib.sample.textures import dice, masonry, mixed, noise, painted, paving

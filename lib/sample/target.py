@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from lib.fisheye.cameras import Camera, Fisheye, Pinhole
+from lib.camera.models import Camera, Fisheye, Pinhole
 from lib.sample.textures import noise
 
 SEEN = 0.05
@@ -121,7 +121,7 @@ class Rig:
         surroundings: what it sees of itself and of the car.
         sensor: what becomes of the light.
         across: degrees that the image's width would cover without the lens circle.
-        k: coefficients of the lens, :class:`lib.fisheye.cameras.Fisheye`.
+        k: coefficients of the lens, :class:`lib.camera.models.Fisheye`.
     """
 
     surroundings: Surroundings = Surroundings()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.classes import CAR, PERSON, RIDER
+from lib.dataset.classes import CAR, PERSON, RIDER
 from lib.sample.solids import Material, Solid, ball, block, limb
 from lib.sample.textures import LEAVES, PAINTS, mixed, noise, painted, picked, plain
 

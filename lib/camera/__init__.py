@@ -1,0 +1,1 @@
+"""Camera geometry alone: camera models, remap tables between two cameras, mirror filling."""

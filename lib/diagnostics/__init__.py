@@ -1,0 +1,1 @@
+"""The confusion matrix from which all scores follow, and the plots of the notebooks."""

@@ -1,0 +1,56 @@
+"""Errors that name what the user can change: one sentence each, or a list of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+_SHOWN = 5  # faults of one kind that a report spells out
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message is one sentence and says what to do.
+
+    Notebooks and the command line show the message alone, without a traceback.
+    """
+
+    def _render_traceback_(self):  # IPython's hook for exceptions that show themselves
+        return [f"{type(self).__name__}: {self}"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one file; ``InputError(fault)`` says it, and carries it as its only argument."""
+
+    path: str | Path
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.found}. {self.remedy}"
+
+
+def raise_faults(folder: str | Path, faults: Sequence[Fault]) -> None:
+    """Raise all ``faults`` as one InputError, paths relative to ``folder``; do nothing where there are none."""
+    if not faults:
+        return
+    kinds: dict[str, list[Fault]] = {}
+    for fault in faults:
+        if Path(fault.path).is_relative_to(folder):
+            fault = replace(fault, path=Path(fault.path).relative_to(folder))
+        kinds.setdefault(fault.remedy, []).append(fault)
+    lines = [f"{folder}: {len(faults)} fault{'s' if len(faults) > 1 else ''}"]
+    for alike in kinds.values():
+        lines += map(str, alike[:_SHOWN])
+        if len(alike) > _SHOWN:
+            lines.append(f"… and {len(alike) - _SHOWN} more of this kind.")
+    raise InputError("\n  ".join(lines))
+
+
+def attempt(faults: list[Fault], work: Callable, *arguments):
+    """The result of ``work``; None, and one more of ``faults``, where it raises an InputError of one."""
+    try:
+        return work(*arguments)
+    except InputError as error:
+        faults.append(error.args[0])

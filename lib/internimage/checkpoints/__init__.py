@@ -1,0 +1,1 @@
+"""Weights into a network: download, read, rename, compare, load."""

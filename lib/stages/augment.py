@@ -1,0 +1,346 @@
+"""Make the labelled source look as if the target camera had taken it (stage 01).
+
+What the target camera is like is found from its own frames: its static surroundings, its lens, its colours. Every
+source image is then bent as :mod:`lib.synthesis.transform` says, once or several times, rare classes more often. The result
+is a data set in the competition's layout with 13 classes. With ``copies=0`` training images are bent while
+training instead, anew each time; the folder then holds what that needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import cv2
+import numpy as np
+import pandas as pd
+import yaml
+
+from lib.dataset import layout, image_files
+from lib.dataset.classes import CLASSES
+from lib.synthesis import transform
+from lib.target import appearance, overlay_groups
+from lib.target import lens as lens_module
+from lib.camera import models
+from lib.errors import InputError
+from lib.run import claim, finished, recorded
+from lib.files import read_yaml, whole_file
+
+SPLITS = ("train_source", "val_source")
+ASSUMED = ("fixed", "none")
+LENSES = ("fitted", "guessed", *ASSUMED)
+_LOOKS = 64
+"""Target frames whose colours are kept."""
+_TEMPERATURE = 0.1
+"""How sharply rare classes are preferred (see :func:`rarity`); smaller is sharper."""
+_AROUND = (0.93, 1.85)
+"""The fields of view that source images are taken to have, as shares of the one found: objects differ in size."""
+MAX_FILL_FOV_RAD = np.radians(120)
+"""Up to this angle (rad), the widest field of view drawn fills the target's view. The angles of a lens that was made up, by distorting an
+ordinary camera's images, say nothing of the size at which it shows things; that its view is full does."""
+_SEEN = 0.0005
+"""Share of an image from which a class counts as shown."""
+
+
+def augment(
+    data: str | Path,
+    out: str | Path,
+    *,
+    augment: bool = True,
+    lens: str = "fitted",
+    cameras_file: str | Path | None = None,
+    motion: bool = True,
+    source_view: Sequence[float] | None = None,
+    mirror: bool = True,
+    photometric: str = "statistics",
+    copies: int = 1,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Path:
+    """Stage 01: write ``out/augmented`` from the source images and target frames in ``data``.
+
+    Goes on where an interrupted run stopped; the same seed gives the same files.
+
+    Args:
+        data: data set in the competition's layout.
+        out: run folder.
+        augment: False only resizes the source to the target's size: the baseline to compare with.
+        lens: ``"fitted"`` to the target's frames, where they say enough; ``"guessed"``: every image draws its own
+            from a family that ranges from mild to strong; ``"fixed"``: the middle of that family for all;
+            ``"none"``: no bending, the source is resized to the target's size.
+        cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
+            :meth:`lib.camera.models.Camera.to_dict`), used instead.
+        source_view: least and largest horizontal field of view (degrees) that a source image is taken to have where the
+            lens is fitted. None: around what the source images' right angles say, or wider, until the largest fills
+            the target's view.
+        mirror: fill the target's view beyond the source with mirror images of it; False leaves it without labels.
+        motion: turn and shift the virtual target camera a little, anew for every image.
+        photometric: how images take on the target's look, see :data:`lib.synthesis.transform.APPEARANCES`.
+        copies: bent versions per training image on average, each with its own draw; from 2 on, images of rare
+            classes get more of them. 0: training bends its images itself.
+        seed: of all random draws.
+        overwrite: replace an augmented set made with other parameters.
+
+    Returns:
+        The folder, itself in the competition's layout (``train_source.csv``, ``val_source.csv``; each row
+        carries its draw, a training row also its ``weight``, how often to draw it so that rare classes are
+        seen), with ``background.png``, ``plate.png``, ``lens.png`` and ``camera.yaml``. ``train_target.csv``
+        names the target frames where they lie.
+
+    Raises:
+        InputError: faulty data or parameters, or a folder of other parameters.
+    """
+    if copies < 0 or (copies == 0 and not augment):
+        raise InputError(f"copies: {copies} (expected: 1 or more, or 0 with augment to bend while training)")
+    if lens not in LENSES:
+        raise InputError(f"lens: {lens!r} (expected one of: {', '.join(LENSES)})")
+    view = None if source_view is None else _degrees(source_view)
+    if photometric not in transform.APPEARANCES:
+        raise InputError(f"photometric: {photometric!r} (expected one of: {', '.join(transform.APPEARANCES)})")
+    parameters = {
+        "data": str(Path(data).resolve()), "augment": augment, "lens": lens,
+        "cameras_file": str(cameras_file) if cameras_file else None, "motion": motion,
+        "source_view": view, "mirror": mirror,
+        "photometric": photometric, "copies": copies, "seed": seed,
+    }  # fmt: skip
+    known = _read_cameras(cameras_file) if cameras_file else None
+    layout.check(data, (*SPLITS, "train_target"))
+    folder = claim(Path(out) / "augmented", parameters, overwrite)
+    if finished(out, "augment") and all((folder / f"{split}.csv").exists() for split in SPLITS):
+        return folder
+    with recorded(out, "augment", parameters) as results:
+        frames = [item.image for item in layout.read_split(data, "train_target")]
+        if augment:
+            if not known and lens in ASSUMED:
+                known = _assumed(lens, layout.read_split(data, "train_source")[0].image, frames[0])
+            lens = "given" if cameras_file else lens
+            how = {"motion": motion, "mirror": mirror, "photometric": photometric}
+            sources = [item.image for item in layout.read_split(data, "train_source")]
+            change = estimate_target(frames, sources, folder, known, lens, view, results, **how).bend
+        else:
+            change = _Resize(image_files.read_image(frames[0]).shape[1::-1])
+        weights = rare_class_weights(layout.read_split(data, "train_source"))
+        for split in SPLITS:
+            number = copies if split == "train_source" else 1
+            jobs = list(_jobs(folder, data, split, number, seed, weights))
+            if number:
+                image_files.in_threads(lambda job: job.run(change), jobs, split)
+            table = pd.DataFrame([job.row() for job in jobs])
+            with whole_file(folder / f"{split}.csv") as temporary:
+                table.to_csv(temporary, index=False)
+            results[split] = len(jobs)
+        _name_targets(data, folder)
+    return folder
+
+
+def _name_targets(data: str | Path, folder: Path) -> None:
+    """Write ``folder/train_target.csv``, by which training finds the frames that it adapts to."""
+    items = layout.read_split(data, "train_target")
+    with whole_file(folder / "train_target.csv") as temporary:
+        rows = [{"id": item.id, "img_path": str(item.image.resolve())} for item in items]
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+def estimate_target(
+    frames, sources, folder: Path, known, lens: str, source_view: list[float] | None, results: dict, **how
+) -> transform.TargetCamera:
+    """The target camera from its ``frames`` (paths), kept in ``folder``.
+
+    Args:
+        sources: paths of source images.
+        known: its (source, target) cameras, or None.
+        lens: one of ``LENSES``, or ``"given"``; with known cameras only a note.
+        source_view: see :func:`augment`.
+        results: takes how sure the lens is, and what the source is taken to see.
+        how: further fields of :class:`lib.synthesis.transform.TargetCamera`.
+    """
+    groups = overlay_groups.estimate_overlays(frames)
+    found = [one.background for one in groups]
+    if len(groups) > 1:
+        results["surroundings"] = [round(one.share, 3) for one in groups]
+        print(f"surroundings: {len(groups)} kinds, in {', '.join(f'{one.share:.0%}' for one in groups)} of the frames")
+    looked = [image_files.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
+    shown = np.array([overlay_groups.match_overlay(found, frame) for frame in looked])
+    views = [~found[i].mask for i in shown]
+    statistics = np.stack([appearance.statistics(frame, view if view.any() else None)
+                           for frame, view in zip(looked, views, strict=True)])  # fmt: skip
+    thumbs = np.stack([appearance.thumbnail(frame, view) for frame, view in zip(looked, views, strict=True)])
+    source, camera = known or (None, None)
+    notes = {"lens": lens if known else "guessed for each image"}
+    if not known and lens == "fitted":
+        # Other surroundings may mean another lens.
+        fitted = lens_module.estimate_lens(groups[0].paths, groups[0].background)
+        results["lens_confidence"] = round(fitted.confidence, 3)
+        notes["report"] = fitted.report
+        print(f"lens: {fitted.report}")
+        _keep_figure(fitted, folder / "lens.png")
+        if fitted.confidence > 0:
+            camera, notes["lens"] = fitted.camera, "fitted"
+            seen = horizontal_fov(camera, groups[0].background.mask)
+            how["source_view"] = _source_view(sources, seen, source_view, results, notes)
+    target = transform.TargetCamera(found[0], camera, source, statistics, thumbs, others=tuple(found[1:]),
+                         shares=tuple(one.share for one in groups), shown=shown, **how)  # fmt: skip
+    target.write(folder, **notes)
+    return target
+
+
+def horizontal_fov(lens: models.Camera, mask: np.ndarray) -> float:
+    """Horizontal field of view (rad) with which an undistorted camera sees all that ``lens`` sees along its middle.
+
+    Args:
+        lens: with a principal point (``cy``), at the size of the mask.
+        mask: ``bool (H, W)``, its static surroundings.
+
+    Returns:
+        0 where they cover the middle rows.
+    """
+    rows, columns = np.nonzero(~mask)
+    middle = abs(rows - lens.cy) < len(mask) / 20
+    if not middle.any():
+        return 0.0
+    x, _, z = lens.unproject(np.stack([columns[middle], rows[middle]], axis=1).astype(float)).T
+    return 2 * float(np.nanpercentile(np.arctan2(abs(x), z), 99))
+
+
+def _source_view(
+    paths, seen: float, degrees: list[float] | None, results: dict, notes: dict
+) -> tuple[float, float]:
+    """Least and largest field of view (rad), as given or as :func:`augment` says; ``seen``: of :func:`across`."""
+    if degrees is None:
+        found = lens_module.estimate_field_of_view(paths)
+        middle = max(found.angle, min(seen, MAX_FILL_FOV_RAD) / _AROUND[1])
+        degrees = [round(float(np.degrees(share * middle)), 2) for share in _AROUND]
+        notes["source_report"] = f"{found.report} It is taken to see {degrees[0]:.0f} to {degrees[1]:.0f}."
+        print(f"source: {notes['source_report']}")
+    results["source_view"] = list(degrees)
+    return tuple(map(float, np.radians(degrees)))
+
+
+def rare_class_weights(items: list[layout.Item]) -> dict[str, float]:
+    """How often to draw each labelled image, by id; the weights sum to 1.
+
+    First a class is drawn, by exp((1 - share) / T) with its share of all pixels (Hoyer et al., "DAFormer", CVPR
+    2022, equation 8), then one of the images that show it.
+    """
+    counts: dict[str, np.ndarray] = {}
+
+    def count(item: layout.Item) -> None:
+        counts[item.id] = np.bincount(image_files.read_label(item.label).ravel(), minlength=256)[: len(CLASSES)]
+
+    image_files.in_threads(count, items, "rare classes")
+    table = np.stack([counts[item.id] for item in items]).astype(float)
+    shown = table > _SEEN * np.maximum(table.sum(axis=1, keepdims=True), 1)
+    share = table.sum(axis=0) / max(1.0, table.sum())
+    chance = np.where(shown.any(axis=0), np.exp((1 - share) / _TEMPERATURE), 0)
+    each = (shown * (chance / max(chance.sum(), 1e-12) / np.maximum(shown.sum(axis=0), 1))).sum(axis=1)
+    total = each.sum()
+    # An image of no class at all, or a set of them, is still drawn now and then.
+    each = (each / total if total > 0 else each) * 0.9 + 0.1 / len(items)
+    return {item.id: float(w) for item, w in zip(items, each / each.sum(), strict=True)}
+
+
+class _Resize:
+    """Turns (image, label, draw) into (image, label) of the target's size; what there is without augmentation."""
+
+    def __init__(self, size: tuple[int, int]):
+        self.size = size
+
+    def __call__(self, image, label, draw: transform.AugmentParams):
+        image = cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
+        return image, cv2.resize(label, self.size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    item: layout.Item
+    id: str
+    image: Path
+    label: Path
+    more: dict
+    draw: transform.AugmentParams
+
+    def row(self) -> dict:
+        def named(path: Path) -> str:
+            return f"./{path.relative_to(self.folder)}" if path.is_relative_to(self.folder) else str(path)
+
+        return {"id": self.id, "img_path": named(self.image), "gt_path": named(self.label), **self.more}
+
+    def run(self, change) -> None:
+        if self.label.exists() and self.image.exists():  # both are written whole
+            return
+        image, label = change(image_files.read_image(self.item.image), image_files.read_label(self.item.label), self.draw)
+        # Compressing takes as long as all the rest, and training would undo it at every step.
+        image_files.write_png(self.image, image, compress=False)
+        image_files.write_png(self.label, label)
+
+
+def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Job]:
+    items = layout.read_split(data, split)
+    for item, number in zip(items, _copies(items, copies, weights), strict=True):
+        # Where rare images have more copies, each copy is drawn the less often.
+        more = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
+        if not number:
+            yield _Job(folder, item, item.id, item.image.resolve(), item.label.resolve(), more, transform.AugmentParams.middle())
+        for copy in range(number):
+            name = item.id if copies == 1 else f"{item.id}_{copy}"
+            # A generator of its own per image: the draw depends neither on the order nor on other images.
+            draw = transform.AugmentParams.by(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
+            yield _Job(folder, item, name, folder / f"{split}_image" / f"{name}.png",
+                       folder / f"{split}_gt" / f"{name}.png", transform.to_row(draw) | more, draw)  # fmt: skip
+
+
+def _copies(items: list[layout.Item], copies: int, weights: dict[str, float]) -> list[int]:
+    """Bent versions of each item: one for all, and what is left by their weights (largest remainders first)."""
+    if copies <= 1:
+        return [copies] * len(items)
+    wanted = np.array([weights[item.id] for item in items]) * (copies - 1) * len(items)
+    number = np.floor(wanted).astype(int)
+    left = (copies - 1) * len(items) - number.sum()
+    number[np.argsort(number - wanted, kind="stable")[:left]] += 1
+    return (number + 1).tolist()
+
+
+def _keep_figure(fitted: lens_module.LensEstimate, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure = fitted.figure()
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=80)
+    plt.close(figure)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+
+
+def _assumed(lens: str, source: Path, target: Path) -> tuple[models.Camera, models.Camera]:
+    """The two cameras where the lens is not looked for; one image of each camera tells its size."""
+    source_size, target_size = (image_files.read_image(path).shape[1::-1] for path in (source, target))
+    if lens == "none":
+        same = models.Pinhole.from_fov(target_size, 1.0)
+        return same.scaled(source_size), same
+    return transform.guessed_cameras(0.5, 0.5, source_size, target_size)
+
+
+def _degrees(view) -> list[float]:
+    try:
+        least, most = map(float, view)
+        sound = 0 < least <= most < 180
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise InputError(f"source_view: {view!r} (expected: two angles between 0 and 180 degrees, the smaller first)")
+    return [least, most]
+
+
+def _read_cameras(path: str | Path) -> tuple[models.Camera, models.Camera]:
+    if not Path(path).is_file():
+        raise InputError(f"cameras_file: {path} does not exist.")
+    try:
+        found = read_yaml(path)
+        return models.from_dict(found["source"]), models.from_dict(found["target"])
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {error} (expected: a camera under `source` and one under `target`)") from None

@@ -1,0 +1,1 @@
+"""One source image rendered as the target camera would have taken it."""

@@ -1,0 +1,1 @@
+"""Off the road from images to submission: zoo, costs, rehearsal, conversion, ImageNet evaluation."""

@@ -1,0 +1,290 @@
+"""InternImage with the classifier it was pre-trained with, and its accuracy on a folder of images.
+
+``python -m lib.tools.imagenet FOLDER --checkpoint FILE`` labels the images of a folder with one sub-folder
+per class (sorted by name, as ImageNet's validation images are commonly kept) and prints how many are right. State-dict
+names are those of the public checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lib.internimage.checkpoints import loading, reading, formats
+from lib.internimage.backbone import InternImage
+from lib.internimage.checkpoints.releases import fetch
+from lib.internimage.variants import VARIANTS
+from lib.errors import InputError
+from ops_dcnv3.layers import activation, normalisation
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_EMBEDDING, _PROJECTED, _HEADS, _UPSAMPLING = 1024, 768, 16, 2
+
+SIZES = {"t": 224, "s": 224, "b": 224, "l": 384, "xl": 384, "h": 640, "g": 512}
+"""Side of the square image that each variant's published accuracy on ImageNet-1k is for, pixels."""
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries ``(N, Q, C)`` to keys and values ``(N, K, C)``; gives ``(N, Q, out)``."""
+
+    def __init__(self, channels: int, heads: int, out: int):
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v = (nn.Linear(channels, channels, bias=False) for _ in range(3))
+        self.q_bias, self.k_bias, self.v_bias = (nn.Parameter(torch.zeros(channels)) for _ in range(3))
+        self.proj = nn.Linear(channels, out)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        pairs = ((query, self.q, self.q_bias), (key, self.k, self.k_bias), (value, self.v, self.v_bias))
+        split = [F.linear(x, layer.weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2) for x, layer, bias in pairs]
+        return self.proj(F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
+
+
+class AttentionPooling(nn.Module):
+    """Tokens ``(N, K, C)`` to one ``(N, out)``: their mean attends to them."""
+
+    def __init__(self, channels: int, heads: int, out: int, norm_layer: str):
+        super().__init__()
+        self.norm1_q, self.norm1_k, self.norm1_v = (normalisation(channels, norm_layer) for _ in range(3))
+        self.cross_dcn = CrossAttention(channels, heads, out)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query = self.norm1_q(tokens.mean(1, keepdim=True))
+        return self.cross_dcn(query, self.norm1_k(tokens), self.norm1_v(tokens)).squeeze(1)
+
+
+class InternImageClassifier(InternImage):
+    """InternImage and its classifier: ``(N, 3, H, W)`` normalised images to ``(N, num_classes)`` scores.
+
+    Args:
+        num_classes: classes.
+        cls_scale: width of the classifier's hidden layer over the last stage's (T to XL).
+        use_clip_projector: pool the last two stages' maps by attention (H and G) instead of averaging the last one's.
+        **kwargs: of :class:`lib.internimage.InternImage`, less ``out_indices``.
+
+    Source: the public classification code of Wang et al., CVPR 2023.
+    """
+
+    def __init__(
+        self, num_classes: int = 1000, cls_scale: float = 1.5, use_clip_projector: bool = False, **kwargs
+    ):
+        super().__init__(**kwargs, out_indices=(2, 3) if use_clip_projector else (3,))
+        norm_layer, channels = kwargs.get("norm_layer", "LN"), 8 * kwargs.get("channels", 64)
+        self.use_clip_projector = use_clip_projector
+        if use_clip_projector:
+            widened = nn.Conv2d(channels, _EMBEDDING * _UPSAMPLING**2, 1)
+            self.dcnv3_head_x4 = nn.Sequential(widened, nn.PixelShuffle(_UPSAMPLING))
+            self.dcnv3_head_x3 = nn.Conv2d(channels // 2, _EMBEDDING, 1)
+            self.clip_projector = AttentionPooling(_EMBEDDING, _HEADS, _PROJECTED, norm_layer)
+            self.fc_norm = normalisation(_PROJECTED, norm_layer)
+            self.head = nn.Linear(_PROJECTED, num_classes)
+        else:
+            hidden = int(channels * cls_scale)
+            norm = normalisation(hidden, "BN", first_in=True, first_out=True)
+            act = activation(kwargs.get("act_layer", "GELU"))
+            self.conv_head = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), norm, act)
+            self.head = nn.Linear(hidden, num_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = super().forward(image)
+        if not self.use_clip_projector:
+            return self.head(self.conv_head(maps[0]).mean((2, 3)))
+        fine = self.dcnv3_head_x3(maps[0])
+        coarse = self.dcnv3_head_x4(maps[1])[..., : fine.shape[2], : fine.shape[3]]  # sizes round up on the way down
+        return self.head(self.fc_norm(self.clip_projector((fine + coarse).flatten(2).transpose(1, 2))))
+
+
+def build(variant: str, num_classes: int = 1000, **changes) -> InternImageClassifier:
+    """A published classifier, without its weights.
+
+    Args:
+        variant: key of :data:`lib.internimage.variants.VARIANTS`.
+        num_classes: 1000, or 21841 (ImageNet-22k).
+        **changes: other arguments of the network.
+    """
+    arguments = VARIANTS[variant] | dict(use_clip_projector=variant in ("h", "g"), drop_path_rate=0.0)
+    if variant == "t":
+        arguments["layer_scale"] = None  # with factors on the branches only where it is segmented
+    return InternImageClassifier(num_classes, **arguments | changes)
+
+
+def from_checkpoint(source: str | Path, *, ema: bool = False) -> tuple[InternImageClassifier, int]:
+    """The classifier in a public checkpoint, and the side of its images.
+
+    Args:
+        source: what :func:`lib.internimage.checkpoints.releases.fetch` takes.
+        ema: the running average of the weights, where the file holds it beside them.
+
+    Returns:
+        The network, in evaluation mode, and the side in pixels: the last number of the file's name (as in
+        ``internimage_l_22k_192to384.pth``) or that of :data:`SIZES`.
+
+    Raises:
+        InputError: the file cannot be read, or is of another network.
+    """
+    path = fetch(source)
+    tensors = formats.weights(reading.read(path), path, ema)[0]
+    stem, head = tensors.get("patch_embed.conv2.weight"), tensors.get("head.weight")
+    if stem is None or head is None or head.ndim != 2:
+        raise InputError(f"{path}: holds no InternImage with a classifier (expected a classification checkpoint).")
+    channels = {arguments["channels"]: variant for variant, arguments in VARIANTS.items()}
+    if len(stem) not in channels:
+        known = ", ".join(map(str, channels))
+        raise InputError(f"{path}: an InternImage of {len(stem)} channels (expected a published one: {known}).")
+    variant = channels[len(stem)]
+    network = build(variant, num_classes=len(head)).eval()
+    loading.load_weights(network, path, ema=ema)
+    side = re.search(r"_(?:\d+to)?(\d{3})(?:-[0-9a-f]+)?$", path.stem)
+    return network, int(side[1]) if side else SIZES[variant]
+
+
+def prepare(image: Image.Image, size: int) -> Tensor:
+    """A picture as the public networks see it: ``float32 (3, size, size)``, normalised.
+
+    The shorter side becomes ``size`` (bicubic), of which the middle is cut out.
+    """
+    image = image.convert("RGB")
+    width, height = image.size
+    short = min(width, height)
+    image = image.resize((size * width // short, size * height // short), Image.Resampling.BICUBIC)
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)), np.float32) / 255
+    return torch.from_numpy((pixels - np.float32(_MEAN)) / np.float32(_STD)).permute(2, 0, 1)
+
+
+def read(path: Path, size: int) -> Tensor:
+    """The picture in a file, prepared; see :func:`prepare`.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    try:
+        with Image.open(path) as image:
+            return prepare(image, size)
+    except (OSError, SyntaxError) as error:  # what Pillow answers a broken file with
+        raise InputError(f"{path}: not a readable picture ({error}); replace it, or take it out.") from None
+
+
+def labelled(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
+    """Pictures and their classes: the sub-folders of ``folder``, sorted by name, are the classes 0, 1, …
+
+    Returns:
+        Files with their class, and the classes' names.
+
+    Raises:
+        InputError: no sub-folders, or no pictures in them.
+    """
+    folders = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
+    found = [
+        (file, label) for label, path in enumerate(folders) for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in _SUFFIXES
+    ]  # fmt: skip
+    if not found:
+        raise InputError(f"{folder}: no pictures (expected one sub-folder per class, with {', '.join(sorted(_SUFFIXES))}).")
+    return found, [path.name for path in folders]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many of the images were labelled right."""
+
+    right: int
+    images: int
+
+    @property
+    def top1(self) -> float:
+        """Share of right labels, 0 to 1."""
+        return self.right / self.images
+
+
+def evaluate(
+    network: nn.Module, folder: str | Path, *, size: int, num_classes: int, batch_size: int = 32, workers: int = 4,
+    device: str | None = None,
+) -> Accuracy:  # fmt: skip
+    """Accuracy of a classifier on a folder of images.
+
+    Args:
+        network: ``(N, 3, size, size)`` to ``(N, num_classes)``, in evaluation mode.
+        folder: see :func:`labelled`; with one sub-folder for each of the network's classes.
+        size: side of the images, pixels.
+        num_classes: of the network.
+        batch_size: images at a time.
+        workers: threads that read images.
+        device: torch device; ``None``: a GPU if there is one.
+
+    Raises:
+        InputError: not as many sub-folders as classes, or a broken picture.
+    """
+    images, classes = labelled(folder)
+    if len(classes) != num_classes:
+        raise InputError(
+            f"{folder}: {len(classes)} sub-folders, and the network knows {num_classes} classes (expected one "
+            "sub-folder per class, empty ones included, since their order is the classes' order)."
+        )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device)
+    right = 0
+    with (
+        torch.inference_mode(), ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(images), desc="classify", unit="image", mininterval=1) as bar,
+    ):  # fmt: skip
+        for batch, labels in _batches(pool, images, size, batch_size):
+            right += int((network(batch.to(device)).argmax(1).cpu() == labels).sum())
+            bar.update(len(labels))
+    return Accuracy(right, len(images))
+
+
+def _batches(pool: Executor, images, size: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches and their labels; the next one is read while the caller works on this one."""
+    chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    ahead = None
+    for chunk in [*chunks, None]:
+        coming = chunk and [pool.submit(read, path, size) for path, _ in chunk]
+        if ahead:
+            files, labels = ahead
+            yield torch.stack([file.result() for file in files]), torch.tensor(labels)
+        ahead = chunk and (coming, [label for _, label in chunk])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.tools.imagenet", description="Top-1 accuracy of an ImageNet checkpoint."
+    )
+    parser.add_argument("folder", help="one sub-folder of images per class; sorted, they are the classes")
+    parser.add_argument("--checkpoint", required=True, help="a file, a URL, or a name as internimage_t_1k_224")
+    parser.add_argument("--size", type=int, help="side of the images (default: the one in the checkpoint's name)")
+    parser.add_argument("--ema", action="store_true", help="the running average of the weights")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=4, help="threads that read images (default: 4)")
+    parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
+    args = parser.parse_args(arguments)
+    try:
+        labelled(args.folder)  # before a download of minutes
+        network, size = from_checkpoint(args.checkpoint, ema=args.ema)
+        accuracy = evaluate(
+            network, args.folder, size=args.size or size, num_classes=network.head.out_features,
+            batch_size=args.batch_size, workers=args.workers, device=args.device,
+        )  # fmt: skip
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"top-1 {100 * accuracy.top1:.2f} % ({accuracy.right} of {accuracy.images} images, {args.size or size} pixels)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

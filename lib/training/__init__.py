@@ -1,0 +1,1 @@
+"""The training process, its data pipeline and hooks, and self-training."""

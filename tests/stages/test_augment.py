@@ -1,0 +1,338 @@
+"""Bending source images: geometry, the target's look, rare classes, and bending while training."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from lib.dataset import layout, image_files
+from lib.dataset.classes import BACKGROUND, IGNORE, RIDER
+from lib.stages import augment as augment_module
+from lib.synthesis import transform
+from lib.target import appearance
+from lib.target import lens as lens_module
+from lib.camera import remap
+from lib.stages.augment import augment, rare_class_weights
+from lib.target.overlay import Overlay
+from lib.synthesis.transform import AugmentParams, TargetCamera
+from lib.camera.models import Fisheye, Pinhole
+from lib.errors import InputError
+from lib.files import read_yaml, write_yaml
+
+
+@pytest.fixture(scope="module")
+def known(sample, tmp_path_factory):
+    """A folder in which the target is known and training images are bent while training."""
+    out = tmp_path_factory.mktemp("known")
+    return augment(sample, out, copies=0)
+
+
+@pytest.fixture(scope="module")
+def target(known):
+    return TargetCamera.read(known)
+
+
+def picture(size=(200, 120)):
+    """An image whose red and green tell the place, and a label cut from it."""
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    image = np.stack([x, y * 2, np.full_like(x, 128)], axis=-1).clip(0, 255).astype(np.uint8)
+    return image, (image[..., 0] // 20).astype(np.uint8)
+
+
+def bare(size=(160, 90), photometric="none"):
+    """A target without surroundings."""
+    nothing = Overlay(np.zeros(size[::-1], bool), np.zeros((*size[::-1], 3), np.uint8), np.zeros(size[::-1], np.float32))
+    looks = np.array([[[128, 128, 128], [30, 10, 10]]], np.float32), np.full((1, 72, 128, 3), 90, np.uint8)
+    return TargetCamera(nothing, Fisheye.from_fov(size, 2.0), None, *looks, photometric)
+
+
+def test_a_target_is_read_as_it_was_written(target, tmp_path):
+    target.write(tmp_path)
+    again = TargetCamera.read(tmp_path)
+    assert (again.lens, again.source, again.photometric) == (target.lens, target.source, target.photometric)
+    replace(target, motion=False, source_view=(0.4, 0.8), mirror=False).write(tmp_path)
+    other = TargetCamera.read(tmp_path)
+    assert (again.motion, again.source_view, again.mirror) == (True, target.source_view, True)
+    assert (other.motion, other.source_view, other.mirror) == (False, (0.4, 0.8), False)
+    assert (again.surroundings.mask == target.surroundings.mask).all() and again.surroundings.gains == target.surroundings.gains
+    image, label = picture()
+    draw = AugmentParams.by(np.random.default_rng(3))
+    for a, b in zip(target.bend(image, label, draw), again.bend(image, label, draw), strict=True):
+        assert (a == b).all()
+
+
+@pytest.mark.parametrize("moved", ["yaw", "pitch", "roll", "right", "down", "forward", "zoom", "field", "bend"])
+def test_image_and_label_move_together(moved):
+    image, label = picture()
+    low, high = transform.RANGES[moved]
+    bent, classes = bare().bend(image, label, AugmentParams.middle(**{moved: high}))
+    still, _ = bare().bend(image, label, AugmentParams.middle())
+    assert np.abs(bent.astype(int) - still).max() > 1
+    seen = classes != IGNORE
+    away = np.abs(bent[..., 0][seen].astype(int) // 20 - classes[seen])
+    assert (away <= 1).all() and (away == 0).mean() > 0.8
+
+
+def test_a_step_forward_enlarges_what_is_ahead_and_a_step_aside_moves_it():
+    source, lens = Pinhole.from_fov((200, 120), 1.5), Fisheye.from_fov((160, 90), 1.2)
+    middle = np.array([[79.5, 44.5]])
+
+    def seen(shift, pixels=middle):
+        return source.project(remap._seen_from(shift, lens.unproject(pixels)))
+
+    assert np.allclose(seen((0, 0, 0)), source.project(lens.unproject(middle)))
+    assert seen((0.1, 0, 0))[0, 0] > seen((0, 0, 0))[0, 0]
+    right = np.array([[140.0, 44.5]])
+    assert seen((0, 0, 0.2), right)[0, 0] < seen((0, 0, 0), right)[0, 0]
+
+
+@pytest.mark.parametrize("way", ["none", "statistics", "fourier"])
+def test_a_crop_is_what_the_whole_has_there(way, sample, known):
+    target = replace(TargetCamera.read(known), photometric=way)
+    item = layout.read_split(sample, "train_source")[0]
+    image, label = image_files.read_image(item.image), image_files.read_label(item.label)
+    draw = replace(AugmentParams.by(np.random.default_rng(1)), noise=0.0, jpeg=101.0, blur=0.0)
+    whole, classes = target.bend(image, label, draw)
+    x, y, width, height = region = (30, 20, 96, 64)
+    part, few = target.bend(image, label, draw, region)
+    view = few != BACKGROUND  # the surroundings have noise of their own
+    assert (few == classes[y : y + height, x : x + width]).mean() > 0.995
+    off = np.abs(part.astype(int) - whole[y : y + height, x : x + width])[view]
+    # Fourier's change is read at every fourth pixel, counted from the crop's corner.
+    assert np.percentile(off, 99) <= (4 if way == "fourier" else 2)
+
+
+def test_statistics_move_to_the_targets():
+    image, label = picture((320, 180))
+    found = appearance.statistics(bare((320, 180), "statistics").bend(image, label, AugmentParams.middle())[0][40:140, 60:260])
+    before = appearance.statistics(image[40:140, 60:260])
+    wanted = bare().statistics[0]
+    assert np.abs(found[0] - wanted[0]).sum() < 0.5 * np.abs(before[0] - wanted[0]).sum()
+
+
+def test_fourier_mixing_takes_over_the_brightness_and_keeps_the_detail():
+    rng = np.random.default_rng(0)
+    source, other = (rng.integers(low, low + 60, (72, 128, 3), dtype=np.uint8) for low in (20, 150))
+    change = appearance.fourier_change(source, other)
+    assert abs((source + change).mean() - other.mean()) < 2
+    assert cv2.Laplacian(change, cv2.CV_32F).std() < 0.05 * cv2.Laplacian(source, cv2.CV_32F).std()
+    assert not appearance.fourier_change(source, other, share=0.0).round(3).any()
+
+
+def test_noise_blur_vignette_and_compression_do_what_they_say():
+    grey = np.full((90, 160, 3), 120, np.uint8)
+    assert appearance.add_noise(grey, 5.0, 0.3).std() == pytest.approx(5, rel=0.1)
+    assert (appearance.add_noise(grey, 5.0, 0.3) != appearance.add_noise(grey, 5.0, 0.6)).any()
+    noisy = appearance.add_noise(grey, 20.0, 0.0)
+    assert appearance.blur(noisy, 1.0).std() < 0.5 * noisy.std() and appearance.blur(noisy, 0.2) is noisy
+    dark = appearance.darken(grey, 0.2, (0, 0, 160, 90), (160, 90))
+    assert dark[0, 0, 0] == 96 and dark[45, 80, 0] == 120
+    assert (appearance.darken(grey[:40], 0.2, (0, 50, 160, 40), (160, 90)) == dark[50:]).all()
+    red = np.zeros((32, 32, 3), np.uint8) + np.array([200, 10, 10], np.uint8)
+    assert np.abs(appearance.compress(red, 80).astype(int) - red).max() < 12
+
+
+def test_rare_classes_are_seen_more_often(sample, tmp_path):
+    items = layout.read_split(sample, "train_source")
+    weights = rare_class_weights(items)
+    assert sum(weights.values()) == pytest.approx(1) and min(weights.values()) > 0
+    shows = {item.id: (image_files.read_label(item.label) == RIDER).mean() > 0.0005 for item in items}
+    if 0 < sum(shows.values()) < len(items):
+        assert np.mean([weights[i] for i in shows if shows[i]]) > np.mean([weights[i] for i in shows if not shows[i]])
+    folder = augment(sample, tmp_path, copies=3)
+    made = [item.id.rpartition("_")[0] for item in layout.read_split(folder, "train_source")]
+    assert len(made) == 3 * len(items) and set(made) == set(weights)
+    number = {i: made.count(i) for i in weights}
+    assert number[max(weights, key=weights.get)] > number[min(weights, key=weights.get)]
+
+
+def test_a_class_on_one_image_alone_is_drawn_as_often_as_classes_go(tmp_path):
+    items = []
+    for i in range(10):
+        label = np.zeros((20, 20), np.uint8)
+        label[:10] = 8
+        if i == 0:
+            label[:2] = RIDER
+        image_files.write_png(tmp_path / f"{i}.png", label)
+        items.append(layout.Item(str(i), tmp_path / f"{i}.png", tmp_path / f"{i}.png"))
+    weights = rare_class_weights(items)
+    assert weights["0"] > 5 * weights["1"] and weights["1"] == pytest.approx(weights["9"])
+
+
+def test_training_bends_its_crops_itself(sample, known):
+    from mmseg.registry import DATASETS
+
+    import lib.training.registry  # noqa: F401 (registers the data set)
+    from lib import recipes
+    from lib.training.online import WeightedInfiniteSampler
+
+    table = layout.read_table(known / "train_source.csv", ("id", "weight"))
+    assert len(table) == len(layout.read_split(sample, "train_source"))
+    assert not (known / "train_source_image").exists() and len(layout.read_split(known, "val_source")) == 2
+    cfg = recipes.resolve("demo", known, options={"scale": (192, 108), "crop_size": (64, 96)})
+    assert [step["type"] for step in cfg.train_dataloader.dataset.pipeline][0] == "BendToTarget"
+    made = DATASETS.build({**cfg.train_dataloader.dataset, "_scope_": "mmseg"})
+    np.random.seed(0)
+    sizes = set()
+    for _ in range(4):
+        packed = made[0]
+        image, label = packed["inputs"], packed["data_samples"].gt_sem_seg.data
+        assert image.shape[1:] == label.shape[1:]
+        sizes.add(tuple(image.shape[1:]))
+    assert all(h <= 64 and w <= 96 for h, w in sizes) and (64, 96) in sizes
+    drawn = iter(WeightedInfiniteSampler(made, seed=0))
+    counts = np.bincount([next(drawn) for _ in range(3000)], minlength=len(made))
+    assert np.allclose(counts / 3000, table["weight"].astype(float) / len(made), atol=0.05)
+
+
+def test_a_fitted_lens_is_used_and_told_of(sample, known, tmp_path):
+    described = read_yaml(known / "camera.yaml")
+    assert described["lens"] in ("fitted", "guessed for each image") and "long smooth edges" in described["report"]
+    assert (known / "lens.png").exists()
+    guessed = augment(sample, tmp_path, lens="guessed")
+    assert read_yaml(guessed / "camera.yaml")["target"] is None and not (guessed / "lens.png").exists()
+
+
+def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
+    still = TargetCamera.read(augment(sample, tmp_path / "fixed", lens="fixed", motion=False, photometric="none", copies=0))
+    moving = replace(still, motion=True)
+    image, label = picture()
+    first, second = (AugmentParams.by(np.random.default_rng(seed)) for seed in (1, 2))
+    bent, resized = still.bend(image, label, first)[0], cv2.resize(image, still.size, interpolation=cv2.INTER_AREA)
+    assert (bent == still.bend(image, label, second)[0]).all()
+    assert (moving.bend(image, label, first)[0] != moving.bend(image, label, second)[0]).any()
+    assert np.abs(bent.astype(int) - resized)[~still.surroundings.mask].mean() > 3
+
+
+def test_a_source_that_sees_less_is_drawn_smaller():
+    image, label = picture()
+    share = [
+        (replace(bare(), source_view=view, mirror=False).bend(image, label, AugmentParams.middle())[1] == IGNORE).mean()
+        for view in ((0.8, 0.8), (1.6, 1.6))
+    ]
+    assert share[0] > share[1] + 0.1
+
+
+def test_a_folder_from_before_there_were_mirror_images_is_read(target, tmp_path):
+    target.write(tmp_path)
+    described = read_yaml(tmp_path / "camera.yaml")
+    del described["source_view"], described["mirror"]
+    write_yaml(tmp_path / "camera.yaml", described | {"source_field": [0.8, 1.1]})
+    again = TargetCamera.read(tmp_path)
+    assert (again.source_view, again.mirror) == (transform.SOURCE_VIEW, True)
+
+
+def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_path, monkeypatch):
+    fit = lens_module.estimate_lens
+    monkeypatch.setattr(lens_module, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.5))
+    found = TargetCamera.read(augment(sample, tmp_path / "found", copies=0))
+    results = read_yaml(tmp_path / "found" / "run.yaml")["augment"]["results"]
+    assert np.allclose(np.radians(results["source_view"]), found.source_view)
+    assert "The source sees" in read_yaml(tmp_path / "found" / "augmented" / "camera.yaml")["source_report"]
+    monkeypatch.setattr(lens_module, "estimate_field_of_view", None)
+    told = TargetCamera.read(augment(sample, tmp_path / "told", copies=0, source_view=(50, 90), mirror=False))
+    assert np.allclose(told.source_view, np.radians((50, 90))) and not told.mirror
+    augment(sample, tmp_path / "fixed", copies=0, lens="fixed")
+
+
+@pytest.mark.parametrize(("seen", "expected"), [(60, (37.2, 74.0)), (100, (50.27, 100.0)), (150, (60.32, 120.0))])
+def test_the_widest_source_fills_the_view(seen, expected, monkeypatch):
+    found = lens_module.FieldOfView(np.radians(40), 0.01, True, "The source sees 40.")
+    monkeypatch.setattr(lens_module, "estimate_field_of_view", lambda paths: found)
+    results, notes = {}, {}
+    view = augment_module._source_view([], np.radians(seen), None, results, notes)
+    assert np.allclose(np.degrees(view), expected) and np.allclose(results["source_view"], expected)
+    assert f"{expected[1]:.0f}" in notes["source_report"]
+
+
+def test_how_much_is_seen_across_is_the_angle_at_the_sides():
+    lens = Fisheye(960, 540, 400.0, 400.0, 479.5, 269.5)
+    mask = np.zeros((540, 960), bool)
+    assert augment_module.horizontal_fov(lens, mask) == pytest.approx(2 * 479.5 / 400, rel=0.02)
+    mask[:, :200] = mask[:, -200:] = True
+    assert augment_module.horizontal_fov(lens, mask) == pytest.approx(2 * 279.5 / 400, rel=0.02)
+    assert augment_module.horizontal_fov(lens, np.ones((540, 960), bool)) == 0
+
+
+def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
+    target = TargetCamera.read(augment(sample, tmp_path, lens="none", motion=False, photometric="none", copies=0))
+    image, label = picture()
+    bent, classes = target.bend(image, label, AugmentParams.by(np.random.default_rng(1)))
+    size, mask = target.size, target.surroundings.mask
+    street = cv2.erode(1 - mask.astype(np.uint8), np.ones((9, 9))) > 0
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    assert np.abs(bent.astype(int) - resized)[street].max() <= 3
+    assert (classes == cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))[street].mean() > 0.97
+    assert (classes[mask] == BACKGROUND).all() and (classes[street] != BACKGROUND).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(source_view=(90, 60)), "source_view: .*degrees, the smaller first"),
+        (dict(source_view=60), "source_view: 60 .*two angles"),
+        (dict(lens="wide"), "lens: 'wide' .*fitted, guessed"),
+        (dict(photometric="warm"), "photometric: 'warm' .*statistics, fourier, none"),
+        (dict(copies=-1), "copies: -1"),
+        (dict(copies=0, augment=False), "copies: 0"),
+    ],
+)
+def test_wrong_parameters_are_named_before_anything_is_written(sample, tmp_path, wrong, message):
+    with pytest.raises(InputError, match=message):
+        augment(sample, tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def with_frames(sample, folder, frames):
+    """A copy of the sample whose target frames are these ``(file name, array as OpenCV writes it)``."""
+    import shutil
+
+    shutil.copytree(sample, folder)
+    (folder / "train_target.csv").write_text(
+        "id,img_path\n" + "".join(f"T_{i},./own/{name}\n" for i, (name, _) in enumerate(frames))
+    )
+    (folder / "own").mkdir()
+    for name, array in frames:
+        cv2.imwrite(str(folder / "own" / name), array)
+    return folder
+
+
+def test_odd_target_frames_work_or_end_in_one_sentence(sample, tmp_path):
+    frames = [cv2.imread(str(item.image)) for item in layout.read_split(sample, "train_target")]
+    grey, deep = cv2.cvtColor(frames[0], cv2.COLOR_BGR2GRAY), frames[1].astype(np.uint16) * 257
+    clear = cv2.cvtColor(frames[2], cv2.COLOR_BGR2BGRA)
+    mixed = [("a.png", frames[0]), ("b.png", cv2.resize(frames[1], (96, 54)))]
+    for name, chosen, message in (
+        ("one", [("a.png", frames[0])], "1 target frame"),
+        ("mixed", mixed, "b.png: 96x54 px, but .*a.png has 192x108"),
+        ("black", [("a.png", frames[0] * 0), ("b.png", frames[1] * 0)], "0 of 2 target frames show anything"),
+    ):
+        with pytest.raises(InputError, match=message):
+            augment(with_frames(sample, tmp_path / name, chosen), tmp_path / f"out-{name}")
+    odd = [("grey.png", grey), ("deep.png", deep), ("clear.png", clear), ("black.png", frames[3] * 0)]
+    data = with_frames(sample, tmp_path / "odd", odd + [(f"{i}.png", frame) for i, frame in enumerate(frames[4:])])
+    folder = augment(data, tmp_path / "out-odd")
+    assert len(layout.read_split(folder, "train_source")) == 6
+
+
+def test_sliders_redraw(known, sample):
+    pytest.importorskip("ipywidgets")
+    from lib.diagnostics import explore
+
+    box = explore.sliders(known, layout.read_split(sample, "train_source"), width=200)
+    grid, shown = box.children
+    seen = {shown.value}
+    for control in grid.children[:6]:
+        control.value = control.max
+        seen.add(shown.value)
+    assert len(seen) >= 6
+
+
+def test_class_layout_counts_where_classes_are():
+    from lib.diagnostics import explore
+
+    label = np.zeros((72, 128), np.uint8)
+    label[:36] = 8
+    layout = explore.class_layout([label, np.zeros_like(label)])
+    assert layout.shape == (13, 36, 64) and layout[8, :18].mean() == 0.5 and layout[0, 18:].mean() == 1
