@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.dataset import layout, image_files
 from lib import sample
+from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
+from lib.errors import InputError
+from lib.files import read_yaml, whole_file, write_yaml
+from lib.run import claim, recorded
 from lib.stages.augment import augment
 from lib.stages.infer import infer
-from lib.errors import InputError
-from lib.run import claim, recorded
-from lib.files import read_yaml, whole_file, write_yaml
 from lib.stages.submit import score, submit
 from lib.stages.train import best_checkpoint, train
 
@@ -52,7 +52,7 @@ class Row:
     """Trained on the target's own, withheld labels."""
 
 
-PLAIN = {"motion": False, "mirror": False, "photometric": "none"}
+PLAIN = {"motion": False, "mirror": False, "appearance": "none"}
 DRAWN = {"copies": 3}
 TAUGHT = {"self_training": True}
 SIZE = {"scales": "target"}
@@ -61,7 +61,7 @@ ROWS = {
     "source": Row("source only", {"augment": False}),
     "overlay": Row("resized + overlay", {"lens": "none"} | PLAIN),
     "fixed": Row("fixed lens + overlay", {"lens": "fixed"} | PLAIN),
-    "fitted": Row("fitted lens + 7 degrees of freedom", DRAWN | {"photometric": "none"}),
+    "fitted": Row("fitted lens + 7 degrees of freedom", DRAWN | {"appearance": "none"}),
     "photometric": Row("+ photometric matching", DRAWN),
     "size": Row("+ image size chosen on the target's frames", DRAWN, infer=SIZE, trained_as="photometric"),
     "self-training": Row("+ self-training", DRAWN, TAUGHT, SIZE),

@@ -22,14 +22,16 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from lib.dataset import image_files
-from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
-from lib.target import overlay, appearance
-from lib.synthesis import transform
 from lib.camera import remap
 from lib.camera.models import Fisheye, Pinhole
-from lib.sample import RIGS, SOURCE_SENSOR, TARGET_SENSOR, Surroundings, render, source_camera, target_camera
+from lib.dataset import image_files
+from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
+from lib.parallel import in_threads
+from lib.sample import RIGS, SOURCE_SENSOR, TARGET_SENSOR, CameraOverlay, render, source_camera, target_camera
 from lib.sample.weather import Weather
+from lib.synthesis import params as params_module
+from lib.synthesis import target_camera
+from lib.target import appearance, overlay
 
 RESULTS = Path(__file__).parent / "results" / "fisheye.json"
 SOURCE = (2048, 1024)
@@ -149,7 +151,7 @@ def surroundings() -> list[dict]:
                     start = time.perf_counter()
                     found = overlay.estimate_overlay(paths).mask
                     seconds = time.perf_counter() - start
-                truths = {"IoU": rig.surroundings.mask(size), "IoU, hidden": rig.surroundings.hidden(size)}
+                truths = {"IoU": rig.overlay.mask(size), "IoU, hidden": rig.overlay.hidden(size)}
                 row = {"rig": name, "frames": kind, "number": count}
                 row |= {key: round((found & t).sum() / (found | t).sum(), 4) for key, t in truths.items()}
                 rows.append(row | {"seconds": round(seconds, 2)})
@@ -158,10 +160,10 @@ def surroundings() -> list[dict]:
 
 def _kinds(rig, size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
     def frames():
-        return [render(scene, rig.camera(size), rig.sensor, rig.surroundings)[0] for scene in FRAMES]
+        return [render(scene, rig.camera(size), rig.sensor, rig.overlay)[0] for scene in FRAMES]
 
     rng = np.random.default_rng(0)
-    hood = replace(rig.surroundings, circle=9.0).mask(size) & ~replace(rig.surroundings, hood=0.0).mask(size)
+    hood = replace(rig.overlay, circle=9.0).mask(size) & ~replace(rig.overlay, hood=0.0).mask(size)
     day = frames()
     night = [np.clip(f * 0.15 + rng.normal(0, 3, f.shape), 0, 255).round().astype(np.uint8) for f in day]
     standing = [
@@ -183,13 +185,13 @@ def _kinds(rig, size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
     }  # fmt: skip
 
 
-def _target(size: tuple[int, int]) -> transform.TargetCamera:
+def _target(size: tuple[int, int]) -> target_camera.TargetCamera:
     """The sample's target camera as 01 would come to know it."""
-    frame, _ = render(FRAMES[0], target_camera(size), TARGET_SENSOR, Surroundings())
-    mask = Surroundings().mask(size)
+    frame, _ = render(FRAMES[0], target_camera(size), TARGET_SENSOR, CameraOverlay())
+    mask = CameraOverlay().mask(size)
     still = overlay.Overlay(mask, frame, np.zeros(mask.shape, np.float32), 2.0, (0.9, 1.0, 1.1))
     looks = appearance.statistics(frame, ~mask)[None], appearance.thumbnail(frame, ~mask)[None]
-    return transform.TargetCamera(still, target_camera(size), None, *looks, source_view=(0.9, 2.0))
+    return target_camera.TargetCamera(still, target_camera(size), None, *looks, source_fov=(0.9, 2.0))
 
 
 def offline() -> list[dict]:
@@ -202,7 +204,7 @@ def offline() -> list[dict]:
     """
     cv2.setNumThreads(0)
     target, rng = _target((1920, 1080)), np.random.default_rng(0)
-    mask, plate = target.surroundings.mask, target.surroundings.plate
+    mask, plate = target.overlay.mask, target.overlay.image
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         pairs = [(folder / f"{i}.png", folder / f"{i}_label.png") for i in range(len(SCENES))]
@@ -222,11 +224,11 @@ def offline() -> list[dict]:
         def ours(compress=False):
             def one(pair):
                 image, label = image_files.read_image(pair[0]), image_files.read_label(pair[1])
-                image, label = target.bend(image, label, transform.AugmentParams.by(rng))
+                image, label = target.transform(image, label, params_module.AugmentParams.sample(rng))
                 image_files.write_png(folder / "bent" / pair[0].name, image, compress)
                 image_files.write_png(folder / "bent" / pair[1].name, label)
 
-            image_files.in_threads(one, pairs * 4, "pairs")
+            in_threads(one, pairs * 4, "pairs")
 
         cores, count = os.cpu_count(), len(pairs)
         ways = (script, 1, count), (ours, cores, 4 * count), (lambda: ours(True), cores, 4 * count)
@@ -262,13 +264,13 @@ def online() -> list[dict]:
     whole = _target((1920, 1080))
     image, label = render(SCENES[0], source_camera(SOURCE), SOURCE_SENSOR)
     rows = []
-    for way in transform.APPEARANCES:
-        target, rng, taken = replace(whole, photometric=way), np.random.default_rng(0), []
+    for way in target_camera.APPEARANCES:
+        target, rng, taken = replace(whole, appearance=way), np.random.default_rng(0), []
         for _ in range(6 * 24):
-            draw = transform.AugmentParams.by(rng)
+            params = params_module.AugmentParams.sample(rng)
             region = (int(rng.integers(1920 - 1024 + 1)), int(rng.integers(1080 - 512 + 1)), 1024, 512)
             start = time.perf_counter(), time.thread_time()
-            target.bend(image, label, draw, region)
+            target.transform(image, label, params, region)
             taken.append((time.perf_counter() - start[0], time.thread_time() - start[1]))
         rounds = 1 / np.array(taken).reshape(6, 24, 2)[1:].mean(axis=1)
         row = {"look": way}

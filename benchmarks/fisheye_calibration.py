@@ -21,10 +21,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset.image_files import write_png
-from lib.target import overlay, lens
 from lib.camera.models import Fisheye
-from lib.sample import TARGET_SENSOR, Surroundings, render
+from lib.dataset.image_files import write_png
+from lib.sample import TARGET_SENSOR, CameraOverlay, render
+from lib.target import lens, overlay
 
 RESULTS = Path(__file__).parent / "results" / "fisheye-calibration.json"
 SIZE, FRAMES, SEED = (960, 540), 40, 7
@@ -51,7 +51,7 @@ def lens(family: str, degrees: float, off: tuple[float, float]) -> Fisheye:
     return replace(camera, cx=camera.cx + off[0], cy=camera.cy + off[1])
 
 
-def draw(folder: Path, index: int, camera: Fisheye, surroundings: Surroundings) -> Path:
+def draw_frame(folder: Path, index: int, camera: Fisheye, surroundings: CameraOverlay) -> Path:
     path = folder / f"{index:03d}.png"
     if not path.exists():
         write_png(path, render((SEED, index), camera, TARGET_SENSOR, surroundings)[0])
@@ -81,10 +81,10 @@ def errors(found: Fisheye, true: Fisheye, seen: np.ndarray) -> dict[str, np.ndar
 def measure(name: str, folder: Path, frames: int) -> dict:
     degrees, off, circle = LENSES[name]
     true = lens(name.split()[0], degrees, off)
-    surroundings = Surroundings(circle=circle, centre=(off[0] / SIZE[1], off[1] / SIZE[1]))
+    surroundings = CameraOverlay(circle=circle, centre=(off[0] / SIZE[1], off[1] / SIZE[1]))
     (folder / name).mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        jobs = [pool.submit(draw, folder / name, i, true, surroundings) for i in range(frames)]
+        jobs = [pool.submit(draw_frame, folder / name, i, true, surroundings) for i in range(frames)]
         paths = [job.result() for job in jobs]
     still = overlay.estimate_overlay(paths)
     start = time.perf_counter()
@@ -94,10 +94,10 @@ def measure(name: str, folder: Path, frames: int) -> dict:
     seen = ~surroundings.mask(SIZE)
     result = {
         "frames": frames, "seconds": round(seconds, 1), "confidence": round(found.confidence, 2),
-        "expected error": round(found.error, 1), "expected bend error": round(found.bend_error, 2),
+        "expected error": round(found.error, 1), "expected bend error": round(found.shape_error, 2),
         "true": true.to_dict(), "found": found.camera.to_dict(),
     }  # fmt: skip
-    for who, camera in (("fitted", found.camera), ("prior", expected)):
+    for who, camera in (("estimated", found.camera), ("prior", expected)):
         for how, far in errors(camera, true, seen).items():
             result[f"{who}, {how}"] = {"mean": round(far.mean(), 2), "p95": round(np.percentile(far, 95), 2)}
     return result

@@ -27,11 +27,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from lib.dataset import layout, image_files
 from lib import recipes
-from lib.stages.infer import Predictor
+from lib.dataset import image_files, layout
 from lib.internimage.variants import VARIANTS
 from lib.prediction.network import Network
+from lib.stages.infer import Predictor
 from lib.stages.train import best_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"

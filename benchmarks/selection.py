@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 from adaptation import RESULTS, ROOT, ROWS, link
 
-from lib.dataset import layout, image_files
-from lib.target import overlay
-from lib.stages.infer import infer
-from lib.prediction.selection import target_frames, unsupervised_score
+from lib.dataset import image_files, layout
 from lib.files import read_yaml, whole_file, write_yaml
+from lib.prediction.selection import target_frames, unsupervised_score
+from lib.stages.infer import infer
 from lib.stages.submit import score, submit
 from lib.stages.train import checkpoints, scalars
+from lib.target import overlay
 
 CRITERIA = ("agreement", "mirror", "smaller", "certainty", "information", "validation")
 

@@ -1,18 +1,22 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and digests that tell whether a file changed."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+_DIGITS = 16
+
 
 @contextmanager
-def whole_file(path: str | Path):
-    """Yield a temporary path beside ``path`` (same suffix) that becomes ``path`` only if the block succeeds."""
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, of the same suffix; it becomes ``path`` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -23,12 +27,72 @@ def whole_file(path: str | Path):
         temporary.unlink(missing_ok=True)
 
 
-def write_yaml(path: str | Path, values: dict) -> None:
+def write_yaml(path: str | Path, values: Mapping) -> None:
+    """Write a mapping of plain values, in its order."""
     with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def read_yaml(path: str | Path) -> dict:
-    """The mapping in ``path``; an empty one where there is no file."""
+    """Read the mapping in ``path``; an empty one where there is no file."""
     path = Path(path)
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+
+def write_json(path: str | Path, values: Mapping) -> None:
+    """Write a mapping of plain values."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=0))
+
+
+def read_json(path: str | Path) -> dict:
+    """Read the mapping in ``path``; an empty one where there is no file."""
+    path = Path(path)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def digest(path: str | Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+
+
+def digest_of(values: object) -> str:
+    """Return the digest of plain values (numbers, text, lists, mappings)."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+class DigestCache:
+    """Digests of file contents, kept in a file; a file of the same size, time and inode is not read again.
+
+    Args:
+        path: the JSON file that keeps them.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+
+    def digests(self, paths: Iterable[str | Path]) -> dict[Path, str]:
+        """Return path and digest of each file that exists."""
+        from lib.parallel import in_threads  # imports tqdm and numpy, which reading YAML does not need
+
+        known, found, unread = read_json(self._path), {}, []
+        for path in map(Path, paths):
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            state = [status.st_size, status.st_mtime_ns, status.st_ino]
+            entry = known.get(str(path.absolute()))
+            if entry and entry[:3] == state:
+                found[path] = entry[3]
+            else:
+                unread.append((path, state))
+        if unread:
+            values = in_threads(lambda one: digest(one[0]), unread, "digests")
+            for (path, state), value in zip(unread, values, strict=True):
+                found[path] = value
+                known[str(path.absolute())] = [*state, value]
+            write_json(self._path, known)
+        return found

@@ -18,8 +18,8 @@ import yaml
 
 from lib import recipes
 from lib.errors import InputError
-from lib.run import finished
 from lib.files import whole_file
+from lib.run import finished
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 STAGES = {"augment": "01_augment", "train": "02_train", "infer": "03_infer", "submit": "04_submit"}
@@ -109,8 +109,8 @@ def start(data: str | Path, out: str | Path, iters: int, parameters: dict | None
     Returns:
         The best checkpoint, for ``load_from``.
     """
-    from lib.training import self_training
     from lib.stages.train import best_checkpoint
+    from lib.training import self_training
 
     # What follows is looked at now, not after the start.
     self_training.check((parameters or {}).get("options") or {}, bool((parameters or {}).get("self_training")))

@@ -104,3 +104,56 @@ def recorded(out: str | Path, stage: str, parameters: dict):
 def finished(out: str | Path, stage: str) -> dict | None:
     """The stage's entry in ``out/run.yaml``; None unless the stage was finished."""
     return read_yaml(Path(out) / "run.yaml").get(stage)
+
+
+STAGES = ("augment", "train", "infer", "submit")
+"""The stages in their order; a notebook for each."""
+
+
+class Run:
+    """A run folder: the only place that knows its files, and when a stage is done.
+
+    A stage is done when it finished with the same options, from inputs of the same content, its results are still
+    there, and no earlier stage ran after it.
+
+    Attributes:
+        folder: the run folder.
+        augmented, train, masks, visualization, notebooks: the folders in it.
+        submission: the checked ``submission.csv``.
+        config: the complete mmengine config that trains.
+        log, curves: output and plots of the training.
+        warm_start: folder of the run that the training continues from, if any.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.augmented, self.train = self.folder / "augmented", self.folder / "train"
+        self.masks, self.visualization = self.folder / "masks", self.folder / "visualization"
+        self.notebooks, self.warm_start = self.folder / "notebooks", self.folder / "warm_start"
+        self.submission = self.folder / "submission.csv"
+        self.config, self.log, self.curves = (self.train / n for n in ("config.py", "train.log", "curves.png"))
+        self._results = {
+            "augment": self.augmented / "train_source.csv",
+            "train": self.config,
+            "infer": self.masks,
+            "submit": self.submission,
+        }
+
+    def checkpoints(self) -> list[Path]:
+        """Return the training's checkpoints, one per iteration, oldest first."""
+        kept = {iteration(p): p for glob in ("best_mIoU_iter_*.pth", "iter_*.pth") for p in self.train.glob(glob)}
+        return [kept[number] for number in sorted(kept)]
+
+    def best_checkpoint(self) -> Path | None:
+        """Return the best checkpoint by validation mIoU, the last one if none was scored, None if there is none."""
+        best = sorted(self.train.glob("best_mIoU_iter_*.pth"), key=iteration)
+        return (best or self.checkpoints() or [None])[-1]
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the checkpoint from which the training resumes."""
+        return max(self.train.glob("iter_*.pth"), key=iteration, default=None)
+
+
+def iteration(checkpoint: Path) -> int:
+    """Return the iteration in a checkpoint's name."""
+    return int(checkpoint.stem.rpartition("_")[2])

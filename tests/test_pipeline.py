@@ -11,12 +11,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib.dataset import layout, image_files
 from lib import pipeline
-from lib.stages import train
+from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml
+from lib.stages import train
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"scale": [192, 108], "crop_size": [96, 160], "num_workers": 0}
@@ -45,15 +45,15 @@ def test_the_notebooks_lead_from_images_to_a_submission(sample, run):
 def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
     out = tmp_path / "run"
     given = ["--data", str(sample), "--out", str(out), *QUICK, "--to", "train", "--start", "3"]
-    assert pipeline.main([*given, "-p", "photometric", "none"]) == 0
+    assert pipeline.main([*given, "-p", "appearance", "none"]) == 0
     begun = out / "start"
     record, first = read_yaml(out / "run.yaml"), read_yaml(begun / "run.yaml")
     assert not first["augment"]["parameters"]["augment"] and first["train"]["parameters"]["max_iters"] == 3
-    assert record["augment"]["parameters"]["photometric"] == "none" and record["train"]["parameters"]["max_iters"] == 2
+    assert record["augment"]["parameters"]["appearance"] == "none" and record["train"]["parameters"]["max_iters"] == 2
     assert record["train"]["parameters"]["load_from"] == str(train.best_checkpoint(begun))
-    assert pipeline.main([*given, "-p", "photometric", "none", "--resume"]) == 0
+    assert pipeline.main([*given, "-p", "appearance", "none", "--resume"]) == 0
     assert capsys.readouterr().out.count("skipped") == 4 and read_yaml(begun / "run.yaml") == first
-    assert pipeline.main([*given[:-2], "-p", "photometric", "none", "--resume"]) == 1
+    assert pipeline.main([*given[:-2], "-p", "appearance", "none", "--resume"]) == 1
     assert "was begun with --start 3" in capsys.readouterr().err
     assert pipeline.main([*given, "-p", "load_from", "x.pth"]) == 1
     assert "expected: one of them" in capsys.readouterr().err

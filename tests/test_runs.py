@@ -1,8 +1,8 @@
 import pytest
 
 from lib.errors import InputError
-from lib.run import claim, finished, recorded
 from lib.files import read_yaml, whole_file
+from lib.run import claim, finished, recorded
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

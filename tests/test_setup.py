@@ -23,7 +23,7 @@ FLOORS = [
      "lib.target.plumb_line"},
     {"lib.target.lens", "lib.target.overlay_groups"},
     {"lib.sample"},
-    {"lib.synthesis.transform"},
+    {"lib.synthesis.target_camera"},
     {"lib.stages.augment", "lib.internimage", "lib.recipes",
      "lib.prediction.test_time", "lib.prediction.windows", "lib.prediction.fusion"},
     {"lib.training.self_training", "lib.training.process"},

@@ -16,9 +16,9 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from lib.dataset.classes import IGNORE
 from lib.camera import grid, remap
 from lib.camera.models import Camera, Pinhole
+from lib.dataset.classes import IGNORE
 
 ABOVE, BELOW = 0.86, 0.6
 """How much is mirrored upwards and downwards, as a share of the angle between the axis and that side."""

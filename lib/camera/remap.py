@@ -14,9 +14,9 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from lib.dataset.classes import IGNORE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN
 from lib.camera import grid
 from lib.camera.models import Camera
+from lib.dataset.classes import IGNORE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN
 
 THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)
 """Classes that shrink away first; a minified label keeps them where they fill ``THIN_SHARE`` of a pixel."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from lib.dataset.classes import CLASSES, IGNORE
 from lib.errors import Fault, InputError
@@ -143,10 +138,3 @@ def image_size(path: Path) -> tuple[int, int]:
     return read_image(path).shape[1::-1]
 
 
-def in_threads(work: Callable, items: Sequence, title: str) -> list:
-    """``work`` on each item in one thread per core, with a progress bar; results in the items' order.
-
-    Every item is one core's work: numpy's matrix products would have further threads wait busily on all of them.
-    """
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(work, items), total=len(items), desc=title, unit="image", mininterval=1))

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from lib.dataset.classes import CLASSES
-from lib.dataset.image_files import image_size, in_threads, odd_values, read_label
+from lib.dataset.image_files import image_size, odd_values, read_label
 from lib.errors import Fault, InputError, attempt, raise_faults
+from lib.parallel import in_threads
 
 SPLITS = {
     "train_source": ("id", "img_path", "gt_path"),

@@ -10,23 +10,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.dataset import layout, image_files
-from lib.diagnostics import plots
+from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
-from lib.synthesis import transform
+from lib.diagnostics import plots
+from lib.parallel import evenly_spaced
 from lib.stages.augment import SPLITS
 from lib.stages.infer import Predictor
 from lib.stages.train import best_checkpoint
+from lib.synthesis import params as params_module
+from lib.synthesis import target_camera
 
 _LAYOUT = (64, 36)
 _FRAMES = 32
-_SLIDERS = ("field", "zoom", "bend", "yaw", "pitch", "roll", "right", "down", "forward", "frame", "blur", "noise")
+_SLIDERS = ("fov", "zoom", "k1_offset", "yaw", "pitch", "roll", "right", "down", "forward", "frame", "blur", "noise")
 _STEPS = 40
-
-
-def evenly_spaced(items: Sequence, most: int = _FRAMES) -> list:
-    """At most ``most`` of ``items``, evenly spread."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
 
 
 def origin(item: layout.Item, data: str | Path) -> layout.Item:
@@ -37,24 +34,24 @@ def origin(item: layout.Item, data: str | Path) -> layout.Item:
 
 def mean_frame(paths: Sequence[str | Path]) -> np.ndarray:
     """``uint8 (H, W, 3)``: the mean of at most 32 of these images, which have one size."""
-    frames = evenly_spaced(paths)
+    frames = evenly_spaced(paths, _FRAMES)
     return (sum(image_files.read_image(path).astype(np.float32) for path in frames) / len(frames)).round().astype(np.uint8)
 
 
-def overlay_rows(target: transform.TargetCamera, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
+def overlay_rows(target: target_camera.TargetCamera, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
     """Of each of the target's surroundings the plate, and the mask over the mean of the frames that show it.
 
     Args:
         target: the target camera.
         paths: its frames; at most 32 are read.
     """
-    shown = [(path, target.fitting(image_files.read_image(path))) for path in evenly_spaced(paths)]
+    shown = [(path, target.match_overlay(image_files.read_image(path))) for path in evenly_spaced(paths, _FRAMES)]
     rows = []
-    for kind in target.all_surroundings:
+    for kind in target.overlays:
         frames, static = [path for path, own in shown if own is kind], kind.mask[..., None]
-        mean = mean_frame(frames) if frames else kind.plate
+        mean = mean_frame(frames) if frames else kind.image
         marked = np.where(static, 0.4 * mean + 0.6 * np.array([255, 0, 120]), mean).astype(np.uint8)
-        rows.append([np.where(static, kind.plate, 0).astype(np.uint8), marked])
+        rows.append([np.where(static, kind.image, 0).astype(np.uint8), marked])
     return rows
 
 
@@ -78,7 +75,7 @@ def predicted(out: str | Path, paths: Sequence[str | Path], device: str = "cpu")
     if checkpoint is None:
         return None
     predictor = Predictor(Path(out) / "train" / "config.py", checkpoint, device=device)
-    return [predictor(image_files.read_image(path)) for path in evenly_spaced(paths)]
+    return [predictor(image_files.read_image(path)) for path in evenly_spaced(paths, _FRAMES)]
 
 
 def layout_difference(first: np.ndarray, second: np.ndarray, title: str) -> Figure:
@@ -103,13 +100,13 @@ def sliders(folder: str | Path, items: Sequence[layout.Item], width: int = 960):
     """
     import ipywidgets as widgets
 
-    target = transform.TargetCamera.read(folder)
+    target = target_camera.TargetCamera.read(folder)
     target = target.scaled((width // 2, round(width / 2 * target.size[1] / target.size[0])))
     chosen = widgets.IntSlider(0, 0, len(items) - 1, description="image")
-    still = transform.AugmentParams.middle()
+    still = params_module.AugmentParams.neutral()
     controls = {}
-    for name in (*_SLIDERS, *(("plate",) if target.others else ())):
-        low, high = transform.RANGES[name]
+    for name in (*_SLIDERS, *(("overlay",) if target.more_overlays else ())):
+        low, high = params_module.RANGES[name]
         controls[name] = widgets.FloatSlider(
             getattr(still, name), min=low, max=high, step=(high - low) / _STEPS, description=name, readout_format=".3f"
         )
@@ -117,8 +114,8 @@ def sliders(folder: str | Path, items: Sequence[layout.Item], width: int = 960):
 
     def redraw(_=None) -> None:
         item = items[chosen.value]
-        draw = transform.AugmentParams.middle(**{name: control.value for name, control in controls.items()})
-        image, label = target.bend(image_files.read_image(item.image), image_files.read_label(item.label), draw)
+        params = params_module.AugmentParams.neutral(**{name: control.value for name, control in controls.items()})
+        image, label = target.transform(image_files.read_image(item.image), image_files.read_label(item.label), params)
         both = np.hstack([image, plots.blend_label(image, label)])
         picture.value = cv2.imencode(".png", both[..., ::-1])[1].tobytes()
 

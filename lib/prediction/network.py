@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset import image_files
 from lib import recipes
+from lib.dataset import image_files
+from lib.errors import InputError
 from lib.prediction import test_time, windows
 from lib.recipes import heads
-from lib.errors import InputError
 
 _LEAST = 1e-6  # of such a score
 

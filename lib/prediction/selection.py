@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset import layout, image_files
-from lib.stages import train
+from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
-from lib.prediction.network import Network
 from lib.errors import InputError
+from lib.prediction.network import Network
+from lib.stages import train
 
 FRAMES = 24
 """Target frames that a checkpoint is judged on, spread evenly over those there are."""
@@ -59,7 +59,7 @@ def unsupervised_score(
     config = Path(out) / "train" / "config.py"
     network = Network(config, checkpoint, scales=(scale,), device=device)
     small = Network(config, checkpoint, scales=(_SMALLER * scale,), device=device)
-    own = Path(out) / "augmented" / "background.png"
+    own = Path(out) / "augmented" / "overlay_mask.png"
     if mask is None and own.exists():
         mask = image_files.read_label(own) > 0
     classes = len(CLASSES_WITH_BACKGROUND)

@@ -13,11 +13,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset.classes import BACKGROUND, CAR, CONSTRUCTION, FENCE, NATURE, PERSON, POLE, RIDER, ROAD, SIDEWALK, SKY, TRAFFIC_LIGHT, TRAFFIC_SIGN
-from lib.synthesis.transform import TargetCamera
 from lib.camera.models import Camera, Pinhole
-from lib.camera.remap import Remap, covered, remap_from_table, build_table, rotation
+from lib.camera.remap import Remap, build_table, covered, remap_from_table, rotation
+from lib.dataset.classes import (
+    BACKGROUND,
+    CAR,
+    CONSTRUCTION,
+    FENCE,
+    NATURE,
+    PERSON,
+    POLE,
+    RIDER,
+    ROAD,
+    SIDEWALK,
+    SKY,
+    TRAFFIC_LIGHT,
+    TRAFFIC_SIGN,
+)
 from lib.errors import InputError
+from lib.synthesis.target_camera import TargetCamera
 
 FIELD = (1.4, 1.75)
 """Least and largest horizontal field (rad) of a rectified view; beyond, a pinhole stretches its sides too much."""
@@ -66,7 +80,7 @@ class View:
     back: np.ndarray
     weight: np.ndarray
 
-    def bent_back(self, probabilities):
+    def to_lens_image(self, probabilities):
         """``(N, classes, h, w)`` over the view to ``(N, classes, H, W)`` over the lens's image, times the weight."""
         import torch
         import torch.nn.functional as F
@@ -113,7 +127,7 @@ def _view(lens: Camera, camera: Pinhole, turn: np.ndarray) -> View:
 
 def street(target: TargetCamera) -> tuple[float, float, float, float]:
     """Angles to the axis (rad) at which the lens's view of the street ends: to the left, right, top and bottom."""
-    lens, seen = target.lens.scaled(target.size), ~target.surroundings.mask
+    lens, seen = target.lens.scaled(target.size), ~target.overlay.mask
     row = int(np.clip(round(lens.cy), 0, lens.height - 1))
     column = int(np.clip(round(lens.cx), 0, lens.width - 1))
     across, along = (
@@ -128,9 +142,9 @@ def street(target: TargetCamera) -> tuple[float, float, float, float]:
 # Labels
 
 
-def surroundings(target: TargetCamera, image: np.ndarray) -> np.ndarray:
+def overlay_mask(target: TargetCamera, image: np.ndarray) -> np.ndarray:
     """``bool (H, W)``: where an image of the target camera shows the camera's static surroundings."""
-    shown = target.fitting(image)
+    shown = target.match_overlay(image)
     return shown.mask if shown.mask.shape == image.shape[:2] else shown.scaled(image.shape[1::-1]).mask
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.recipes import compose, datasets, memory, heads
 from lib.errors import InputError
 from lib.files import read_yaml
+from lib.recipes import compose, datasets, heads, memory
 
 _FOLDER = Path(__file__).parent / "configs"
 

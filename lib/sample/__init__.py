@@ -2,7 +2,7 @@
 
 The source images come from an undistorted camera, the target and test images from a fisheye with its lens
 circle and the car's hood in view. What the competition keeps to itself (the target's labels, its
-surroundings, both cameras) is written to ``withheld/``, to measure with and never to train on.
+overlay, both cameras) is written to ``withheld/``, to measure with and never to train on.
 """
 
 from __future__ import annotations
@@ -21,13 +21,22 @@ from tqdm import tqdm
 
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
-from lib.run import claim
 from lib.files import whole_file, write_yaml
+from lib.run import claim
 from lib.sample.render import render
-from lib.sample.target import RIGS, SOURCE_SENSOR, TARGET_SENSOR, Rig, Sensor, Surroundings, source_camera, target_camera
+from lib.sample.target import (
+    RIGS,
+    SOURCE_SENSOR,
+    TARGET_SENSOR,
+    CameraOverlay,
+    Rig,
+    Sensor,
+    source_camera,
+    target_camera,
+)
 
 __all__ = [
-    "RIGS", "SOURCE_SENSOR", "TARGET_SENSOR", "Rig", "Sensor", "Surroundings", "render", "source_camera",
+    "RIGS", "SOURCE_SENSOR", "TARGET_SENSOR", "Rig", "Sensor", "CameraOverlay", "render", "source_camera",
     "target_camera", "write",
 ]  # fmt: skip
 
@@ -102,7 +111,7 @@ def write(
             files = (out / folder / f"{split.id.format(index)}.png" for folder in (f"{split.name}_image", split.labels))
             jobs.append(_Job((seed, number, index), split.fisheye, at, *files))
     _draw_all([job for job in jobs if not (job.image.exists() and job.label.exists())])
-    _write_png(out / "withheld" / "background.png", Surroundings().mask(size).astype(np.uint8) * 255)
+    _write_png(out / "withheld" / "background.png", CameraOverlay().mask(size).astype(np.uint8) * 255)
     cameras = {"source": source_camera(source_size).to_dict(), "target": target_camera(size).to_dict()}
     write_yaml(out / "withheld" / "cameras.yaml", cameras)
     for split, count in zip(_SPLITS, counts, strict=True):
@@ -137,7 +146,7 @@ def _draw_all(jobs: list[_Job]) -> None:
 
 def _draw(job: _Job) -> None:
     if job.fisheye:
-        image, label = render(job.scene_seed, target_camera(job.size), TARGET_SENSOR, Surroundings())
+        image, label = render(job.scene_seed, target_camera(job.size), TARGET_SENSOR, CameraOverlay())
     else:
         image, label = render(job.scene_seed, source_camera(job.size), SOURCE_SENSOR)
     _write_png(job.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

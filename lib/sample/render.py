@@ -11,11 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from lib.dataset.classes import BACKGROUND, SKY
 from lib.camera.models import Camera
+from lib.dataset.classes import BACKGROUND, SKY
 from lib.sample.solids import Solid, turned
 from lib.sample.street import Street, street
-from lib.sample.target import Sensor, Surroundings
+from lib.sample.target import CameraOverlay, Sensor
 from lib.sample.textures import mixed
 from lib.sample.weather import Shadows
 
@@ -25,7 +25,7 @@ _SUB = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 
 
 def render(
-    scene_seed, camera: Camera, sensor: Sensor | None = None, surroundings: Surroundings | None = None
+    scene_seed, camera: Camera, sensor: Sensor | None = None, overlay: CameraOverlay | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """One street, seen through ``camera``.
 
@@ -35,20 +35,20 @@ def render(
         scene_seed: an int or a sequence of ints.
         camera: any model of :mod:`lib.camera.models`.
         sensor: what becomes of the light behind the lens; None for a neutral, noiseless one.
-        surroundings: the camera's lens circle and hood; None for a free view.
+        overlay: the camera's lens circle and hood; None for a free view.
 
     Returns:
         image ``uint8 (height, width, 3)`` RGB and label ``uint8 (height, width)``: the class the ray of each
-        pixel's centre hits, BACKGROUND in the surroundings and where the lens sees nothing.
+        pixel's centre hits, BACKGROUND in the overlay and where the lens sees nothing.
     """
     size = (camera.width, camera.height)
     centres, across, down, seen = _lens(camera)
-    if surroundings is not None:
-        seen = seen & ~surroundings.hidden(size)
+    if overlay is not None:
+        seen = seen & ~overlay.hidden(size)
     image, label = _cast(street(scene_seed), size, (centres, across, down), seen)
-    if surroundings is not None:
-        image = surroundings.frame(image)
-        label[surroundings.mask(size)] = BACKGROUND
+    if overlay is not None:
+        image = overlay.frame(image)
+        label[overlay.mask(size)] = BACKGROUND
     noise = np.random.default_rng([*np.atleast_1d(scene_seed), 1])
     return (sensor or Sensor()).develop(image, noise), label
 

@@ -1,6 +1,6 @@
 """The two cameras of the sample and what lies between their lenses and the files.
 
-The source camera is an ordinary one. The target camera is a fisheye whose image shows its own surroundings
+The source camera is an ordinary one. The target camera is a fisheye whose image shows its own overlay
 as well: a lens circle that cuts the corners and the sides, and the car's hood; its sensor has its own colours,
 contrast, sharpness and noise.
 """
@@ -49,8 +49,8 @@ class Sensor:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """The target camera's static surroundings; lengths are in image heights, so any size looks the same.
+class CameraOverlay:
+    """The target camera's static overlay; lengths are in image heights, so any size looks the same.
 
     Args:
         circle: radius of the lens circle.
@@ -71,7 +71,7 @@ class Surroundings:
     colour: tuple[float, float, float] = (0.42, 0.44, 0.5)
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """``bool (height, width)``, True in the surroundings; ``size`` = (width, height).
+        """``bool (height, width)``, True in the overlay; ``size`` = (width, height).
 
         The lens circle begins where less than ``SEEN`` of the scene's light gets through: its fading ends so slowly
         that the street is lost to every eye well before the last of it.
@@ -85,7 +85,7 @@ class Surroundings:
         return (radius > self.circle) | (above_edge < 0)
 
     def frame(self, image: np.ndarray) -> np.ndarray:
-        """The scene ``float32 (H, W, 3)`` in 0-1 with the surroundings laid over it."""
+        """The scene ``float32 (H, W, 3)`` in 0-1 with the overlay laid over it."""
         radius, above_edge, across = self._places(image.shape[1::-1])
         depth = np.clip(-above_edge / max(self.hood, 1e-6), 0, 1)
         shine = 0.55 + 0.6 * np.exp(-((depth - 0.3) ** 2) / 0.03) * (0.6 + 0.4 * np.cos(5 * across + 1))
@@ -118,13 +118,13 @@ class Rig:
     """A fisheye camera as mounted on a car.
 
     Args:
-        surroundings: what it sees of itself and of the car.
+        overlay: what it sees of itself and of the car.
         sensor: what becomes of the light.
         across: degrees that the image's width would cover without the lens circle.
         k: coefficients of the lens, :class:`lib.camera.models.Fisheye`.
     """
 
-    surroundings: Surroundings = Surroundings()
+    overlay: CameraOverlay = CameraOverlay()
     sensor: Sensor = TARGET_SENSOR
     across: float = 192.0
     k: tuple[float, float, float, float] = (-0.04, 0.006, -0.0015, 0.0001)
@@ -132,22 +132,22 @@ class Rig:
     def camera(self, size: tuple[int, int]) -> Fisheye:
         """The lens, centred in its circle; ``size`` = (width, height)."""
         lens = Fisheye.from_fov(size, float(np.radians(self.across)), self.k)
-        right, down = self.surroundings.centre
+        right, down = self.overlay.centre
         return replace(lens, cx=lens.cx + right * size[1], cy=lens.cy + down * size[1])
 
 
 RIGS = {
     "sample": Rig(),
     "small circle": Rig(
-        Surroundings(circle=0.6, centre=(-0.02, 0.01), soft=0.03, hood=0.1, bend=0.1, lean=-0.04, colour=(0.2, 0.2, 0.2)),
+        CameraOverlay(circle=0.6, centre=(-0.02, 0.01), soft=0.03, hood=0.1, bend=0.1, lean=-0.04, colour=(0.2, 0.2, 0.2)),
         Sensor(gain=(0.9, 1, 1.05), contrast=0.9, noise=6.0), 230.0, (0.02, -0.003, 0.0, 0.0),
     ),
     "high hood": Rig(
-        Surroundings(circle=1.2, centre=(0, 0), soft=0.05, hood=0.3, bend=-0.12, lean=0.05, colour=(0.7, 0.68, 0.65)),
+        CameraOverlay(circle=1.2, centre=(0, 0), soft=0.05, hood=0.3, bend=-0.12, lean=0.05, colour=(0.7, 0.68, 0.65)),
         Sensor(noise=2.0, blur=0.4), 150.0, (0.0, 0.0, 0.0, 0.0),
     ),
     "soft circle": Rig(
-        Surroundings(circle=0.85, centre=(0.03, 0.02), soft=0.08, hood=0.2, bend=0.35, lean=0.0, colour=(0.3, 0.1, 0.1)),
+        CameraOverlay(circle=0.85, centre=(0.03, 0.02), soft=0.08, hood=0.2, bend=0.35, lean=0.0, colour=(0.3, 0.1, 0.1)),
         Sensor(gain=(1, 1, 0.9), gamma=1.4, contrast=0.8, blur=0.8, noise=5.0), 185.0, (-0.02, 0.0, 0.0, 0.0),
     ),
 }  # fmt: skip

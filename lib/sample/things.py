@@ -10,7 +10,22 @@ import numpy as np
 
 from lib.dataset.classes import CONSTRUCTION, FENCE, NATURE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN
 from lib.sample.solids import Material, Solid, ball, block, limb
-from lib.sample.textures import LEAVES, facade, leaves, masonry, mixed, noise, openings, painted, picked, plain, polygon, ragged, rectangle, striped
+from lib.sample.textures import (
+    LEAVES,
+    facade,
+    leaves,
+    masonry,
+    mixed,
+    noise,
+    openings,
+    painted,
+    picked,
+    plain,
+    polygon,
+    ragged,
+    rectangle,
+    striped,
+)
 
 _WALLS = (
     (0.6, 0.57, 0.5), (0.32, 0.32, 0.33), (0.16, 0.16, 0.17), (0.3, 0.12, 0.07), (0.22, 0.13, 0.08),

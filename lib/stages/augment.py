@@ -1,7 +1,7 @@
 """Make the labelled source look as if the target camera had taken it (stage 01).
 
 What the target camera is like is found from its own frames: its static surroundings, its lens, its colours. Every
-source image is then bent as :mod:`lib.synthesis.transform` says, once or several times, rare classes more often. The result
+source image is then bent as :mod:`lib.synthesis.target_camera` says, once or several times, rare classes more often. The result
 is a data set in the competition's layout with 13 classes. With ``copies=0`` training images are bent while
 training instead, anew each time; the folder then holds what that needs.
 """
@@ -18,19 +18,22 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lib.dataset import layout, image_files
-from lib.dataset.classes import CLASSES
-from lib.synthesis import transform
-from lib.target import appearance, overlay_groups
-from lib.target import lens as lens_module
 from lib.camera import models
+from lib.dataset import image_files, layout
+from lib.dataset.classes import CLASSES
 from lib.errors import InputError
-from lib.run import claim, finished, recorded
 from lib.files import read_yaml, whole_file
+from lib.parallel import in_threads
+from lib.run import claim, finished, recorded
+from lib.synthesis import params as params_module
+from lib.synthesis import target_camera
+from lib.target import appearance as appearance_module
+from lib.target import lens as lens_module
+from lib.target import overlay_groups
 
 SPLITS = ("train_source", "val_source")
 ASSUMED = ("fixed", "none")
-LENSES = ("fitted", "guessed", *ASSUMED)
+LENSES = ("estimated", "random", *ASSUMED)
 _LOOKS = 64
 """Target frames whose colours are kept."""
 _TEMPERATURE = 0.1
@@ -49,12 +52,12 @@ def augment(
     out: str | Path,
     *,
     augment: bool = True,
-    lens: str = "fitted",
+    lens: str = "estimated",
     cameras_file: str | Path | None = None,
     motion: bool = True,
-    source_view: Sequence[float] | None = None,
+    source_fov: Sequence[float] | None = None,
     mirror: bool = True,
-    photometric: str = "statistics",
+    appearance: str = "statistics",
     copies: int = 1,
     seed: int = 0,
     overwrite: bool = False,
@@ -67,17 +70,17 @@ def augment(
         data: data set in the competition's layout.
         out: run folder.
         augment: False only resizes the source to the target's size: the baseline to compare with.
-        lens: ``"fitted"`` to the target's frames, where they say enough; ``"guessed"``: every image draws its own
+        lens: ``"estimated"`` to the target's frames, where they say enough; ``"random"``: every image draws its own
             from a family that ranges from mild to strong; ``"fixed"``: the middle of that family for all;
             ``"none"``: no bending, the source is resized to the target's size.
         cameras_file: YAML with the known cameras under ``source`` and ``target`` (see
             :meth:`lib.camera.models.Camera.to_dict`), used instead.
-        source_view: least and largest horizontal field of view (degrees) that a source image is taken to have where the
+        source_fov: least and largest horizontal field of view (degrees) that a source image is taken to have where the
             lens is fitted. None: around what the source images' right angles say, or wider, until the largest fills
             the target's view.
         mirror: fill the target's view beyond the source with mirror images of it; False leaves it without labels.
         motion: turn and shift the virtual target camera a little, anew for every image.
-        photometric: how images take on the target's look, see :data:`lib.synthesis.transform.APPEARANCES`.
+        appearance: how images take on the target's look, see :data:`lib.synthesis.target_camera.APPEARANCES`.
         copies: bent versions per training image on average, each with its own draw; from 2 on, images of rare
             classes get more of them. 0: training bends its images itself.
         seed: of all random draws.
@@ -86,7 +89,7 @@ def augment(
     Returns:
         The folder, itself in the competition's layout (``train_source.csv``, ``val_source.csv``; each row
         carries its draw, a training row also its ``weight``, how often to draw it so that rare classes are
-        seen), with ``background.png``, ``plate.png``, ``lens.png`` and ``camera.yaml``. ``train_target.csv``
+        seen), with ``overlay_mask.png``, ``overlay.png``, ``lens.png`` and ``camera.yaml``. ``train_target.csv``
         names the target frames where they lie.
 
     Raises:
@@ -96,14 +99,14 @@ def augment(
         raise InputError(f"copies: {copies} (expected: 1 or more, or 0 with augment to bend while training)")
     if lens not in LENSES:
         raise InputError(f"lens: {lens!r} (expected one of: {', '.join(LENSES)})")
-    view = None if source_view is None else _degrees(source_view)
-    if photometric not in transform.APPEARANCES:
-        raise InputError(f"photometric: {photometric!r} (expected one of: {', '.join(transform.APPEARANCES)})")
+    view = None if source_fov is None else _degrees(source_fov)
+    if appearance not in target_camera.APPEARANCES:
+        raise InputError(f"appearance: {appearance!r} (expected one of: {', '.join(target_camera.APPEARANCES)})")
     parameters = {
         "data": str(Path(data).resolve()), "augment": augment, "lens": lens,
         "cameras_file": str(cameras_file) if cameras_file else None, "motion": motion,
-        "source_view": view, "mirror": mirror,
-        "photometric": photometric, "copies": copies, "seed": seed,
+        "source_fov": view, "mirror": mirror,
+        "appearance": appearance, "copies": copies, "seed": seed,
     }  # fmt: skip
     known = _read_cameras(cameras_file) if cameras_file else None
     layout.check(data, (*SPLITS, "train_target"))
@@ -116,9 +119,9 @@ def augment(
             if not known and lens in ASSUMED:
                 known = _assumed(lens, layout.read_split(data, "train_source")[0].image, frames[0])
             lens = "given" if cameras_file else lens
-            how = {"motion": motion, "mirror": mirror, "photometric": photometric}
+            how = {"motion": motion, "mirror": mirror, "appearance": appearance}
             sources = [item.image for item in layout.read_split(data, "train_source")]
-            change = estimate_target(frames, sources, folder, known, lens, view, results, **how).bend
+            change = estimate_target(frames, sources, folder, known, lens, view, results, **how).transform
         else:
             change = _Resize(image_files.read_image(frames[0]).shape[1::-1])
         weights = rare_class_weights(layout.read_split(data, "train_source"))
@@ -126,7 +129,7 @@ def augment(
             number = copies if split == "train_source" else 1
             jobs = list(_jobs(folder, data, split, number, seed, weights))
             if number:
-                image_files.in_threads(lambda job: job.run(change), jobs, split)
+                in_threads(lambda job: job.run(change), jobs, split)
             table = pd.DataFrame([job.row() for job in jobs])
             with whole_file(folder / f"{split}.csv") as temporary:
                 table.to_csv(temporary, index=False)
@@ -144,17 +147,17 @@ def _name_targets(data: str | Path, folder: Path) -> None:
 
 
 def estimate_target(
-    frames, sources, folder: Path, known, lens: str, source_view: list[float] | None, results: dict, **how
-) -> transform.TargetCamera:
+    frames, sources, folder: Path, known, lens: str, source_fov: list[float] | None, results: dict, **how
+) -> target_camera.TargetCamera:
     """The target camera from its ``frames`` (paths), kept in ``folder``.
 
     Args:
         sources: paths of source images.
         known: its (source, target) cameras, or None.
         lens: one of ``LENSES``, or ``"given"``; with known cameras only a note.
-        source_view: see :func:`augment`.
+        source_fov: see :func:`augment`.
         results: takes how sure the lens is, and what the source is taken to see.
-        how: further fields of :class:`lib.synthesis.transform.TargetCamera`.
+        how: further fields of :class:`lib.synthesis.target_camera.TargetCamera`.
     """
     groups = overlay_groups.estimate_overlays(frames)
     found = [one.background for one in groups]
@@ -164,12 +167,12 @@ def estimate_target(
     looked = [image_files.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
     shown = np.array([overlay_groups.match_overlay(found, frame) for frame in looked])
     views = [~found[i].mask for i in shown]
-    statistics = np.stack([appearance.statistics(frame, view if view.any() else None)
+    statistics = np.stack([appearance_module.statistics(frame, view if view.any() else None)
                            for frame, view in zip(looked, views, strict=True)])  # fmt: skip
-    thumbs = np.stack([appearance.thumbnail(frame, view) for frame, view in zip(looked, views, strict=True)])
+    thumbs = np.stack([appearance_module.thumbnail(frame, view) for frame, view in zip(looked, views, strict=True)])
     source, camera = known or (None, None)
     notes = {"lens": lens if known else "guessed for each image"}
-    if not known and lens == "fitted":
+    if not known and lens == "estimated":
         # Other surroundings may mean another lens.
         fitted = lens_module.estimate_lens(groups[0].paths, groups[0].background)
         results["lens_confidence"] = round(fitted.confidence, 3)
@@ -177,11 +180,11 @@ def estimate_target(
         print(f"lens: {fitted.report}")
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
-            camera, notes["lens"] = fitted.camera, "fitted"
+            camera, notes["lens"] = fitted.camera, "estimated"
             seen = horizontal_fov(camera, groups[0].background.mask)
-            how["source_view"] = _source_view(sources, seen, source_view, results, notes)
-    target = transform.TargetCamera(found[0], camera, source, statistics, thumbs, others=tuple(found[1:]),
-                         shares=tuple(one.share for one in groups), shown=shown, **how)  # fmt: skip
+            how["source_fov"] = _source_view(sources, seen, source_fov, results, notes)
+    target = target_camera.TargetCamera(found[0], camera, source, statistics, thumbs, more_overlays=tuple(found[1:]),
+                         overlay_shares=tuple(one.share for one in groups), frame_overlays=shown, **how)  # fmt: skip
     target.write(folder, **notes)
     return target
 
@@ -214,7 +217,7 @@ def _source_view(
         degrees = [round(float(np.degrees(share * middle)), 2) for share in _AROUND]
         notes["source_report"] = f"{found.report} It is taken to see {degrees[0]:.0f} to {degrees[1]:.0f}."
         print(f"source: {notes['source_report']}")
-    results["source_view"] = list(degrees)
+    results["source_fov"] = list(degrees)
     return tuple(map(float, np.radians(degrees)))
 
 
@@ -229,7 +232,7 @@ def rare_class_weights(items: list[layout.Item]) -> dict[str, float]:
     def count(item: layout.Item) -> None:
         counts[item.id] = np.bincount(image_files.read_label(item.label).ravel(), minlength=256)[: len(CLASSES)]
 
-    image_files.in_threads(count, items, "rare classes")
+    in_threads(count, items, "rare classes")
     table = np.stack([counts[item.id] for item in items]).astype(float)
     shown = table > _SEEN * np.maximum(table.sum(axis=1, keepdims=True), 1)
     share = table.sum(axis=0) / max(1.0, table.sum())
@@ -247,7 +250,7 @@ class _Resize:
     def __init__(self, size: tuple[int, int]):
         self.size = size
 
-    def __call__(self, image, label, draw: transform.AugmentParams):
+    def __call__(self, image, label, params: params_module.AugmentParams):
         image = cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
         return image, cv2.resize(label, self.size, interpolation=cv2.INTER_NEAREST_EXACT)
 
@@ -260,7 +263,7 @@ class _Job:
     image: Path
     label: Path
     more: dict
-    draw: transform.AugmentParams
+    params: params_module.AugmentParams
 
     def row(self) -> dict:
         def named(path: Path) -> str:
@@ -271,7 +274,7 @@ class _Job:
     def run(self, change) -> None:
         if self.label.exists() and self.image.exists():  # both are written whole
             return
-        image, label = change(image_files.read_image(self.item.image), image_files.read_label(self.item.label), self.draw)
+        image, label = change(image_files.read_image(self.item.image), image_files.read_label(self.item.label), self.params)
         # Compressing takes as long as all the rest, and training would undo it at every step.
         image_files.write_png(self.image, image, compress=False)
         image_files.write_png(self.label, label)
@@ -283,13 +286,13 @@ def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[
         # Where rare images have more copies, each copy is drawn the less often.
         more = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
         if not number:
-            yield _Job(folder, item, item.id, item.image.resolve(), item.label.resolve(), more, transform.AugmentParams.middle())
+            yield _Job(folder, item, item.id, item.image.resolve(), item.label.resolve(), more, params_module.AugmentParams.neutral())
         for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
             # A generator of its own per image: the draw depends neither on the order nor on other images.
-            draw = transform.AugmentParams.by(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
+            params = params_module.AugmentParams.sample(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
             yield _Job(folder, item, name, folder / f"{split}_image" / f"{name}.png",
-                       folder / f"{split}_gt" / f"{name}.png", transform.to_row(draw) | more, draw)  # fmt: skip
+                       folder / f"{split}_gt" / f"{name}.png", params.to_row() | more, params)  # fmt: skip
 
 
 def _copies(items: list[layout.Item], copies: int, weights: dict[str, float]) -> list[int]:
@@ -322,7 +325,7 @@ def _assumed(lens: str, source: Path, target: Path) -> tuple[models.Camera, mode
     if lens == "none":
         same = models.Pinhole.from_fov(target_size, 1.0)
         return same.scaled(source_size), same
-    return transform.guessed_cameras(0.5, 0.5, source_size, target_size)
+    return target_camera.random_cameras(0.5, 0.5, source_size, target_size)
 
 
 def _degrees(view) -> list[float]:
@@ -332,7 +335,7 @@ def _degrees(view) -> list[float]:
     except (TypeError, ValueError):
         sound = False
     if not sound:
-        raise InputError(f"source_view: {view!r} (expected: two angles between 0 and 180 degrees, the smaller first)")
+        raise InputError(f"source_fov: {view!r} (expected: two angles between 0 and 180 degrees, the smaller first)")
     return [least, most]
 
 

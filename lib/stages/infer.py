@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.dataset import layout, image_files
+from lib.dataset import image_files, layout
 from lib.diagnostics import plots
-from lib.synthesis.transform import TargetCamera
-from lib.prediction import network, selection, test_time
 from lib.errors import InputError
-from lib.run import claim, finished, recorded
 from lib.files import whole_file
+from lib.prediction import network, selection, test_time
+from lib.run import claim, finished, recorded
 from lib.stages.train import best_checkpoint
+from lib.synthesis.target_camera import TargetCamera
 
 _SOME = 32  # images that statistics are taken from
 
@@ -149,7 +149,7 @@ class Predictor:
         views, background, islands: see :func:`infer`; the first two need ``target``.
         norms, features, frames, source: see :func:`infer`; ``frames`` are image files of the target, to which the
             network adapts, ``source`` some that it was trained on.
-        target: the camera, see :class:`lib.synthesis.transform.TargetCamera`.
+        target: the camera, see :class:`lib.synthesis.target_camera.TargetCamera`.
         compile: see :func:`infer`.
         parameters: of :class:`lib.prediction.network.Network`.
 
@@ -181,7 +181,7 @@ class Predictor:
         """Images of one size, as :meth:`__call__` labels each."""
         found = []
         for image, probabilities in zip(images, self._probabilities(images), strict=True):
-            background = test_time.surroundings(self.target, image) if self.background else None
+            background = test_time.overlay_mask(self.target, image) if self.background else None
             label = test_time.decide(probabilities, background)
             found.append(test_time.remove_islands(label, self.islands) if self.islands else label)
         return found
@@ -213,7 +213,7 @@ class Predictor:
         shape, weight = images[0].shape[:2], 1.0
         lens, limits = self.target.lens.scaled(shape[::-1]), test_time.street(self.target)
         for view in test_time.rectified_views(lens, self.views, limits):
-            total += view.bent_back(self._mean([view.there.image(image) for image in images], shape))
+            total += view.to_lens_image(self._mean([view.there.image(image) for image in images], shape))
             weight = weight + view.weight
         return total / total.new_tensor(weight)
 
@@ -263,7 +263,7 @@ def _some(items: Sequence[layout.Item]) -> list[Path]:
 
 def _target_digests(out: Path) -> list[str]:
     folder = out / "augmented"
-    return [_digest(path) for path in (folder / "camera.yaml", *sorted(folder.glob("background*.png")))]
+    return [_digest(path) for path in (folder / "camera.yaml", *sorted(folder.glob("overlay_mask*.png")))]
 
 
 def _digest(path: Path) -> str:

@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.dataset import layout, image_files
+from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.errors import Fault, InputError, attempt, raise_faults
-from lib.run import recorded
 from lib.files import whole_file
+from lib.parallel import in_threads
+from lib.run import recorded
 
 SUBMISSION_SIZE = (960, 540)
 """(width, height) of the competition's masks."""
@@ -174,7 +175,7 @@ def _check_order(submission: Path, found: list[str], expected: list[str]) -> Non
 def _per_image(work: Callable, images: Sequence[str], folder: str | Path, title: str) -> list:
     """``work`` on each image id, with a progress bar; the faults of all images are raised together."""
     faults: list[Fault] = []
-    results = image_files.in_threads(lambda image_id: attempt(faults, work, image_id), images, title)
+    results = in_threads(lambda image_id: attempt(faults, work, image_id), images, title)
     raise_faults(folder, sorted(faults, key=str))
     return results
 

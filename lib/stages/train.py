@@ -9,14 +9,15 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
-from lib.training.self_training import add as add_self_training, check as check_self_training
-from lib.dataset import layout
 from lib import recipes
+from lib.dataset import layout
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
-from lib.run import claim, finished, recorded
 from lib.files import read_yaml
+from lib.run import claim, finished, recorded
 from lib.training.process import PRECISIONS, gpus, run, step
+from lib.training.self_training import add as add_self_training
+from lib.training.self_training import check as check_self_training
 
 
 def train(

@@ -15,12 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset.image_files import in_threads, read_image
-from lib.target import image_circle, edges, plumb_line
 from lib.camera import remap
-from lib.target.overlay import Overlay
 from lib.camera.models import Fisheye, Pinhole
+from lib.dataset.image_files import read_image
 from lib.errors import InputError
+from lib.parallel import in_threads
+from lib.target import edges, image_circle, plumb_line
+from lib.target.overlay import Overlay
 
 _FRAMES = 150
 _WIDTH = 960  # larger frames are shrunk: edges are blurred over more than a pixel anyway
@@ -61,7 +62,7 @@ class LensEstimate:
         camera: Kannala-Brandt fisheye at the frames' size.
         error: expected distance (pixels of the frames; root mean square over what the camera sees) between where
             this camera and the true one see a ray.
-        bend_error: the same once this camera may be turned, and the world stretched along its axis, to fit best.
+        shape_error: the same once this camera may be turned, and the world stretched along its axis, to fit best.
             Straight lines leave that stretch open, and right angles settle it less surely; where the focal length
             of the source camera is a guess as well, it makes up for it, and only this error counts.
         confidence: 1 - ``error`` / (the same of a lens guessed without looking at edges). 0: the frames said
@@ -72,7 +73,7 @@ class LensEstimate:
 
     camera: Fisheye
     error: float
-    bend_error: float
+    shape_error: float
     confidence: float
     report: str
     shown: tuple[Shown, ...]
@@ -143,23 +144,23 @@ def estimate_lens(paths: Sequence[str | Path], background: Overlay) -> LensEstim
     doubt = _doubt(expected.mean, np.diag(expected.deviation**2), view)
     report = [f"{len(chosen)} frame(s), {len(lines.points)} long smooth edges.", _about(rim, width / size[0])]
     best = _best(lines, expected, view)
-    error, bend_error = (
+    error, shape_error = (
         None if best is None else _CAUTION * _doubt(best.lens, best.covariance, view, only) for only in (False, True)
     )
     if best is None or error > (1 - _THIN) * doubt:
         report.append("Too little to fit a lens to: the camera is a guess, an ordinary wide lens.")
         best, lens, error, confidence = None, expected.mean, doubt, 0.0
-        bend_error = _doubt(expected.mean, np.diag(expected.deviation**2), view, True)
+        shape_error = _doubt(expected.mean, np.diag(expected.deviation**2), view, True)
     else:
         lens, confidence = best.lens, 1 - error / doubt
         report.append(_evidence(best))
     scale = width / size[0]
     report.append(
-        f"Expected error {error * scale:.1f} px, of which {bend_error * scale:.1f} px in how lines bend; "
+        f"Expected error {error * scale:.1f} px, of which {shape_error * scale:.1f} px in how lines bend; "
         f"confidence {confidence:.2f}."
     )
     return LensEstimate(
-        _camera(lens, size).scaled((width, height)), error * scale, bend_error * scale, float(confidence),
+        _camera(lens, size).scaled((width, height)), error * scale, shape_error * scale, float(confidence),
         " ".join(report), _to_show(chosen, lines, best, scale),
     )  # fmt: skip
 

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from lib.dataset.classes import BACKGROUND
 from lib.dataset.image_files import read_image
-from lib.target import appearance
 from lib.errors import InputError
+from lib.target import appearance
 
 _PLATE_FRAMES = 32
 _MAX_FRAMES = 256
@@ -43,7 +43,7 @@ class Overlay:
 
     Attributes:
         mask: ``bool (H, W)``, True where static.
-        plate: ``uint8 (H, W, 3)`` RGB, what the camera shows there (median frame; meaningless elsewhere).
+        image: ``uint8 (H, W, 3)`` RGB, what the camera shows there (median frame; meaningless elsewhere).
         deviation: ``float32 (H, W)``, how much of what the neighbours share changes over the frames, as a standard
             deviation (0-255 scale), to look at.
         noise: standard deviation (0-255) of a pixel's own change in the surroundings, the sensor's noise.
@@ -51,7 +51,7 @@ class Overlay:
     """
 
     mask: np.ndarray
-    plate: np.ndarray
+    image: np.ndarray
     deviation: np.ndarray
     noise: float = 0.0
     gains: tuple[float, ...] = (1.0,)
@@ -59,10 +59,10 @@ class Overlay:
     def scaled(self, size: tuple[int, int]) -> Overlay:
         """The same surroundings in images of (width, height)."""
         mask = cv2.resize(self.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
-        plate, deviation = (cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (self.plate, self.deviation))
+        plate, deviation = (cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (self.image, self.deviation))
         # Shrinking averages the noise of neighbours.
         noise = self.noise * min(1.0, (size[0] * size[1] / self.mask.size) ** 0.5)
-        return replace(self, mask=mask, plate=plate, deviation=deviation, noise=noise)
+        return replace(self, mask=mask, image=plate, deviation=deviation, noise=noise)
 
     def paste(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator | None = None,
@@ -101,10 +101,10 @@ class Overlay:
         solid = self.mask.astype(np.float32)
         opacity = cv2.GaussianBlur(solid, (5, 5), 0.8, borderType=cv2.BORDER_REPLICATE)
         # Just outside the mask the plate is street: the colour there comes from inside.
-        inner = cv2.GaussianBlur(self.plate * solid[..., None], (5, 5), 0.8, borderType=cv2.BORDER_REPLICATE)
+        inner = cv2.GaussianBlur(self.image * solid[..., None], (5, 5), 0.8, borderType=cv2.BORDER_REPLICATE)
         inner = (inner / np.maximum(opacity, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
         rows, columns = np.nonzero((opacity > 1e-3) & (opacity < 0.999))
-        colour = np.where(self.mask[..., None], self.plate, inner)
+        colour = np.where(self.mask[..., None], self.image, inner)
         solid = (opacity >= 0.999).astype(np.uint8)
         touched = (opacity > 1e-3).astype(np.uint8)
         return _Layer(colour, solid, touched, self.mask.astype(np.uint8), (columns, rows), opacity[rows, columns, None])
@@ -209,7 +209,7 @@ def static_mask(covariance: np.ndarray, mean: np.ndarray, plate: np.ndarray) -> 
     Args:
         covariance: ``float32 (H, W)`` of each pixel with its neighbours, over time.
         mean: ``float32 (H, W)`` brightness over time.
-        plate: ``uint8 (H, W, 3)`` median frame.
+        image: ``uint8 (H, W, 3)`` median frame.
 
     Returns:
         All False where everything moves, or nothing.

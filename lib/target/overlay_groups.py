@@ -14,7 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.dataset.image_files import in_threads, read_image
+from lib.dataset.image_files import read_image
+from lib.parallel import in_threads
 from lib.target import overlay
 from lib.target.overlay import Overlay
 
@@ -122,7 +123,7 @@ def match_overlay(backgrounds: Sequence[Overlay], frame: np.ndarray) -> int:
     if len(backgrounds) == 1:
         return 0
     small = _shrink(frame)[None]
-    plates = np.stack([_shrink(one.plate) for one in backgrounds])
+    plates = np.stack([_shrink(one.image) for one in backgrounds])
     masks = np.stack([cv2.resize(one.mask.astype(np.float32), _THUMB, interpolation=cv2.INTER_AREA) > 0.99
                       for one in backgrounds]).reshape(len(backgrounds), -1)  # fmt: skip
     anywhere = masks.any(axis=0)
@@ -157,7 +158,7 @@ def _differences(frames: np.ndarray, plate: np.ndarray, still: np.ndarray) -> np
 class _Still:
     """What frames have in common: median ``plate (P, 3)`` and each pixel's median ``change (P)`` from it."""
 
-    plate: np.ndarray
+    image: np.ndarray
     change: np.ndarray
 
     @classmethod
@@ -173,7 +174,7 @@ class _Still:
         return self.change < _STILL
 
     def far(self, frames: np.ndarray) -> np.ndarray:
-        return _differences(frames, self.plate, self.change < 3 * _STILL)
+        return _differences(frames, self.image, self.change < 3 * _STILL)
 
 
 def _split(frames: np.ndarray) -> np.ndarray | None:
@@ -226,8 +227,8 @@ def _other(first: _Still, second: _Still, whole: _Still) -> float:
     if not both.any():
         return 0.0
     # What light explains: none at all, the same change as in the street, or one of the exposure's kind.
-    street = [max(float(one.plate[~both].mean()) if not both.all() else 1.0, 1.0) for one in (first, second)]
-    one, other = first.plate[both], second.plate[both]
+    street = [max(float(one.image[~both].mean()) if not both.all() else 1.0, 1.0) for one in (first, second)]
+    one, other = first.image[both], second.image[both]
     exposure = np.clip((one * other).sum() / max((other * other).sum(), 1.0), *_GAINS)
     off = [np.abs(one - gain * other).mean(axis=-1) for gain in (1.0, street[0] / street[1], exposure)]
-    return float((np.min(off, axis=0) > _OTHER).sum() / len(first.plate))
+    return float((np.min(off, axis=0) > _OTHER).sum() / len(first.image))

@@ -22,11 +22,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib.internimage.checkpoints import loading, reading, formats
+from lib.errors import InputError
 from lib.internimage.backbone import InternImage
+from lib.internimage.checkpoints import formats, loading, reading
 from lib.internimage.checkpoints.releases import fetch
 from lib.internimage.variants import VARIANTS
-from lib.errors import InputError
 from ops_dcnv3.layers import activation, normalisation
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

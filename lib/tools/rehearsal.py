@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.dataset import layout, image_files
+from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE
-from lib.stages.augment import MAX_FILL_FOV_RAD, horizontal_fov, augment
-from lib.synthesis.transform import AugmentParams, TargetCamera
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
+from lib.parallel import in_threads
+from lib.stages.augment import MAX_FILL_FOV_RAD, augment, horizontal_fov
+from lib.synthesis.params import AugmentParams
+from lib.synthesis.target_camera import TargetCamera
 
 KEPT = 5
 """Every fifth validation image stays one."""
@@ -59,23 +61,23 @@ def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
         raise InputError("The target's frames say too little of its lens: there is nothing to rehearse with.")
     write_yaml(out / "parameters.yaml", note)
     target.write(out / "withheld" / "camera")
-    wide = min(MAX_FILL_FOV_RAD, horizontal_fov(target.lens, target.surroundings.mask))
-    target = replace(target, source_view=(wide, wide), motion=False, mirror=False)
+    wide = min(MAX_FILL_FOV_RAD, horizontal_fov(target.lens, target.overlay.mask))
+    target = replace(target, source_fov=(wide, wide), motion=False, mirror=False)
     held = [item for number, item in enumerate(validation) if number % KEPT]
     rng = np.random.default_rng(seed)
     # One camera: what chance may still decide is the weather.
-    draws = [replace(AugmentParams.by(rng), field=0.5, zoom=0.5, bend=0.0, vignette=0.0, jpeg=101.0) for _ in held]
+    draws = [replace(AugmentParams.sample(rng), fov=0.5, zoom=0.5, k1_offset=0.0, vignette=0.0, jpeg=101.0) for _ in held]
     names = [f"{_SPLITS[number % 2].upper()}_{number // 2:04d}" for number in range(len(held))]
 
     def show(job: tuple[str, layout.Item, AugmentParams]) -> None:
-        name, item, draw = job
+        name, item, params = job
         split = name.rpartition("_")[0].lower()
-        image, label = target.bend(image_files.read_image(item.image), image_files.read_label(item.label), draw)
+        image, label = target.transform(image_files.read_image(item.image), image_files.read_label(item.label), params)
         label[label == BACKGROUND] = IGNORE
         image_files.write_png(out / f"{split}_image" / f"{name}.png", image)
         image_files.write_png(out / "withheld" / f"{split}_gt" / f"{name}.png", label)
 
-    image_files.in_threads(show, list(zip(names, held, draws, strict=True)), "rehearsal")
+    in_threads(show, list(zip(names, held, draws, strict=True)), "rehearsal")
     rows: dict[str, list[tuple]] = {
         split: [(name, f"./{split}_image/{name}.png") for name in names[number::2]] for number, split in enumerate(_SPLITS)
     }

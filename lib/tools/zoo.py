@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lib import recipes
-from lib.recipes import compose, datasets, heads
 from lib.errors import InputError
+from lib.recipes import compose, datasets, heads
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Bend source images while training, crop by crop: the other face of :mod:`lib.synthesis.transform`.
+"""Bend source images while training, crop by crop: the other face of :mod:`lib.synthesis.target_camera`.
 
 Used where 01 was run with ``copies=0``. Importing this module registers the transform and the sampler.
 """
@@ -18,7 +18,8 @@ from torch.utils.data import Sampler
 
 from lib.dataset import image_files
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
-from lib.synthesis.transform import AugmentParams, TargetCamera
+from lib.synthesis.params import AugmentParams
+from lib.synthesis.target_camera import TargetCamera
 
 
 @TRANSFORMS.register_module()
@@ -57,14 +58,14 @@ class BendToTarget(BaseTransform):
 
     def crop(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """One random crop of ``uint8 (h, w, 3)`` RGB and ``uint8 (h, w)``, both of ``crop_size`` at most."""
-        draw, ratio = AugmentParams.by(rng), rng.uniform(*self.ratio_range)
+        params, ratio = AugmentParams.sample(rng), rng.uniform(*self.ratio_range)
         share, target = min((one for one in self.smaller if one[0] >= min(ratio, 1.0)), key=lambda one: one[0])
         ratio /= share
         sides = zip(self.crop_size[::-1], target.size, strict=True)
         width, height = (min(whole, round(n / ratio)) for n, whole in sides)
         for _ in range(10):
             x, y = (int(rng.integers(whole - n + 1)) for n, whole in zip((width, height), target.size, strict=True))
-            bent, classes = target.bend(image, label, draw, (x, y, width, height))
+            bent, classes = target.transform(image, label, params, (x, y, width, height))
             counts = np.bincount(classes.ravel(), minlength=256)[: len(CLASSES_WITH_BACKGROUND)]
             if counts.max() < self.cat_max_ratio * max(1, counts.sum()) and (counts > 0).sum() > 1:
                 break

@@ -19,8 +19,8 @@ from mmseg.registry import DATASETS, HOOKS, METRICS
 
 from lib.dataset import layout
 from lib.dataset.classes import CLASSES
-from lib.training.progress import PROGRESS
 from lib.files import whole_file
+from lib.training.progress import PROGRESS
 
 
 @DATASETS.register_module()

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.dataset import layout, image_files
-from lib.dataset.classes import BACKGROUND, IGNORE, ROAD
-from lib.target import overlay
 from lib.camera import remap
 from lib.camera.models import ClassicFisheye, DoubleSphere, Fisheye, Pinhole
+from lib.dataset import image_files, layout
+from lib.dataset.classes import BACKGROUND, IGNORE, ROAD
 from lib.errors import InputError
 from lib.sample import RIGS, render, source_camera, target_camera
 from lib.sample.weather import Weather
+from lib.target import overlay
 
 
 def textured(height, width, seed=0):
@@ -174,7 +174,7 @@ def test_background_finds_what_stays_still(frames):
     found = overlay.estimate_overlay(paths)
     assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.95
     inside = found.mask & truth
-    assert np.abs(found.plate[inside].astype(int) - still[inside]).mean() < 2
+    assert np.abs(found.image[inside].astype(int) - still[inside]).mean() < 2
 
 
 def test_background_is_empty_where_everything_moves(tmp_path):
@@ -191,7 +191,7 @@ def test_pasting_labels_the_background_and_leaves_the_rest(frames):
     pasted, labelled = found.paste(image, label)
     assert (labelled[found.mask] == BACKGROUND).all() and (labelled[~found.mask] == ROAD).all()
     near, deep = (cv2.dilate(m.astype(np.uint8), np.ones((5, 5))) > 0 for m in (found.mask, ~found.mask))
-    assert (pasted[~near] == image[~near]).all() and (pasted[~deep] == found.plate[~deep]).all()
+    assert (pasted[~near] == image[~near]).all() and (pasted[~deep] == found.image[~deep]).all()
     assert (label == ROAD).all(), "the input is not changed"
 
 
@@ -214,7 +214,7 @@ def test_surroundings_can_vary_as_they_do_in_the_frames(frames):
     varied = [found.paste(image, label, np.random.default_rng(seed))[0] for seed in (1, 1, 2)]
     assert (varied[0] == varied[1]).all() and (varied[0] != varied[2]).any()
     deep = cv2.erode(found.mask.astype(np.uint8), np.ones((7, 7))) > 0
-    assert 1 < (varied[0][deep].astype(float) - found.plate[deep]).std() < 4
+    assert 1 < (varied[0][deep].astype(float) - found.image[deep]).std() < 4
 
 
 def test_background_names_frames_it_cannot_use(frames, tmp_path):
@@ -265,8 +265,8 @@ def seen_by(name, size, count, folder):
     """Paths of frames that a rig of the sample took, and the truth."""
     rig, paths = RIGS[name], [folder / f"{i}.png" for i in range(count)]
     for i, path in enumerate(paths):
-        image_files.write_png(path, render((5, i), rig.camera(size), rig.sensor, rig.surroundings)[0])
-    return paths, rig.surroundings.mask(size)
+        image_files.write_png(path, render((5, i), rig.camera(size), rig.sensor, rig.overlay)[0])
+    return paths, rig.overlay.mask(size)
 
 
 @pytest.mark.parametrize("name", OTHERS)

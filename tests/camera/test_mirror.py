@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.dataset.classes import IGNORE
 from lib.camera import mirror, remap
-from lib.target.overlay import Overlay
-from lib.synthesis.transform import AugmentParams, TargetCamera
 from lib.camera.models import Fisheye, Pinhole
+from lib.dataset.classes import IGNORE
+from lib.synthesis.params import AugmentParams
+from lib.synthesis.target_camera import TargetCamera
+from lib.target.overlay import Overlay
 
 SIZE = (320, 200)
 
@@ -93,9 +94,9 @@ def test_without_mirroring_what_the_source_does_not_see_stays_unlabelled():
     looks = np.zeros((1, 2, 3), np.float32), np.zeros((1, 72, 128, 3), np.uint8)
     target = TargetCamera(plain, Fisheye.from_fov(SIZE, 2.8), None, *looks, "none")
     image, label = np.full((96, 160, 3), 90, np.uint8), np.ones((96, 160), np.uint8)
-    draw = AugmentParams.middle(yaw=0.03)
+    params = AugmentParams.neutral(yaw=0.03)
     seen, all_of_it = (
-        replace(target, mirror=way).bend(image, label, draw)[1] != IGNORE for way in (False, True)
+        replace(target, mirror=way).transform(image, label, params)[1] != IGNORE for way in (False, True)
     )
     assert all_of_it[seen].all() and seen.mean() + 0.3 < all_of_it.mean() < 1
     assert all_of_it[100].all(), "at the horizon the street goes on to both sides"

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.dataset import layout, image_files
+from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
 from lib.errors import InputError
 

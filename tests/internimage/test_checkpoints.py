@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from lib.errors import InputError
 from lib.internimage import InternImage
 from lib.internimage.checkpoints.loading import load_weights
-from lib.errors import InputError
 
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=1.0)
 

@@ -13,12 +13,12 @@ from mmseg.utils import get_classes
 from torch import nn
 
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
+from lib.errors import InputError
 from lib.internimage import InternImage
 from lib.internimage.checkpoints import class_rows, formats
-from lib.tools import convert
 from lib.internimage.checkpoints.loading import check, load_weights, start
 from lib.internimage.variants import VARIANTS
-from lib.errors import InputError
+from lib.tools import convert
 from tests.internimage.test_backbone import published
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from lib.errors import InputError
 from lib.internimage.checkpoints import releases
 from lib.internimage.checkpoints.releases import RELEASED, fetch
-from lib.errors import InputError
 
 CONTENT = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

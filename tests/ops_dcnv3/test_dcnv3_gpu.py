@@ -5,7 +5,7 @@
 
 import pytest
 import torch
-from test_dcnv3_cuda import SETTINGS, TOLERANCE, assert_right, case, on_gpu
+from tests.ops_dcnv3.test_dcnv3_cuda import SETTINGS, TOLERANCE, assert_right, case, on_gpu
 from torch.testing import assert_close
 
 from ops_dcnv3 import kernels

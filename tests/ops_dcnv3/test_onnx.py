@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from test_dcnv3 import setting, tensors
+from tests.ops_dcnv3.test_dcnv3 import setting, tensors
 from torch import nn
 from torch.testing import assert_close
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from lib.dataset import image_files
 from lib.dataset.classes import BACKGROUND, CAR, POLE, ROAD, SKY
-from lib.stages.infer import Predictor
+from lib.errors import InputError
 from lib.prediction import test_time
 from lib.prediction.network import Network
-from lib.errors import InputError
+from lib.stages.infer import Predictor
 from tests.stages.test_infer import KINDS, SIZE, camera, images, other, run  # noqa: F401 (fixtures)
 
 
@@ -25,11 +25,11 @@ def test_what_a_view_saw_comes_back_to_where_it_was():
     total, weight = np.zeros((180, 320, 3)), np.zeros((180, 320))
     for view in test_time.rectified_views(target.lens, 3, test_time.street(target)):
         seen = torch.from_numpy(view.there.image(places).astype(np.float32)).permute(2, 0, 1)[None]
-        back = view.bent_back(seen)[0].permute(1, 2, 0).numpy()
+        back = view.to_lens_image(seen)[0].permute(1, 2, 0).numpy()
         sure = view.weight > 0.1
         assert np.abs(back[sure] / view.weight[sure, None] - places[sure]).max() < 0.8
         total, weight = total + back, weight + view.weight
-    street = ~target.surroundings.mask
+    street = ~target.overlay.mask
     assert (weight[street] > 0).mean() > 0.7, "the views cover most of the street"
     assert (weight[:, [5, -6]] > 0).any(axis=0).all(), "from side to side"
     assert total[weight == 0].max() == 0
@@ -71,13 +71,13 @@ def test_background_is_where_the_mask_says_and_nowhere_else():
 
 def test_each_image_has_the_background_that_it_shows(run, images):
     """Of two hoods, the one that is in the picture; also in a picture of another size."""
-    low, high = camera(*SIZE).surroundings, camera(*SIZE).surroundings
-    high = replace(high, mask=np.roll(high.mask, -30, axis=0), plate=high.plate + np.uint8(200))
-    target = replace(camera(*SIZE), surroundings=low, others=(high,), shares=(0.5, 0.5))
+    low, high = camera(*SIZE).overlay, camera(*SIZE).overlay
+    high = replace(high, mask=np.roll(high.mask, -30, axis=0), image=high.image + np.uint8(200))
+    target = replace(camera(*SIZE), overlay=low, more_overlays=(high,), overlay_shares=(0.5, 0.5))
     predictor, pictures = Predictor(*run, background=True, target=target), []
     for image, own in ((images[0], high), (images[1], low)):
         picture = image.copy()
-        picture[own.mask] = own.plate[own.mask]
+        picture[own.mask] = own.image[own.mask]
         pictures.append(picture)
     labels = predictor.labels(pictures)
     assert ((labels[0] == BACKGROUND) == high.mask).all() and ((labels[1] == BACKGROUND) == low.mask).all()

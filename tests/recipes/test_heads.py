@@ -12,9 +12,9 @@ from mmengine.structures import PixelData
 from torch.testing import assert_close
 
 import lib.internimage  # noqa: F401 (registers the backbone)
-from lib.internimage import mmcv_ops
 from lib import recipes
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND, IGNORE
+from lib.internimage import mmcv_ops
 
 COUNT = len(CLASSES_WITH_BACKGROUND)
 mask2former = pytest.mark.skipif(

@@ -12,10 +12,10 @@ from mmengine.registry import init_default_scope
 import lib.internimage  # noqa: F401 (registers the backbone)
 from lib import recipes
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
+from lib.errors import InputError
 from lib.internimage.variants import VARIANTS
 from lib.recipes import compose, datasets
 from lib.recipes.heads import HEADS
-from lib.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOTALS = {

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.dataset.classes import BACKGROUND, CLASSES, CONSTRUCTION, NATURE, ROAD, SKY
 from lib.camera.models import Fisheye, Pinhole, from_dict
+from lib.dataset.classes import BACKGROUND, CLASSES, CONSTRUCTION, NATURE, ROAD, SKY
 from lib.errors import InputError
 from lib.files import read_yaml
-from lib.sample import Sensor, Surroundings, render, source_camera, target_camera, write
+from lib.sample import CameraOverlay, Sensor, render, source_camera, target_camera, write
 from lib.sample.__main__ import main
 
 COUNTS = {"source": 24, "val": 8, "target": 6, "test": 6}
@@ -171,14 +171,14 @@ def test_the_background_is_the_same_in_every_frame(data):
 
 def test_the_surroundings_are_dark_sides_and_a_hood():
     width, height = 480, 270
-    mask, frame = Surroundings().mask((width, height)), Surroundings().frame(np.full((270, 480, 3), 0.7, np.float32))
+    mask, frame = CameraOverlay().mask((width, height)), CameraOverlay().frame(np.full((270, 480, 3), 0.7, np.float32))
     assert mask[height // 2, [0, -1]].all()
     assert mask[[0, 0, -1, -1], [0, -1, 0, -1]].all()
     assert mask[-1].all()
     assert not mask[0, width // 2] and not mask[height // 2, width // 2]
     assert frame[height // 2, 0].max() < 0.1
     assert frame[-12, width // 2].mean() > 0.15  # paint, not darkness
-    smaller, larger = Surroundings(hood=0).mask((width, height)), Surroundings(circle=0.7).mask((width, height))
+    smaller, larger = CameraOverlay(hood=0).mask((width, height)), CameraOverlay(circle=0.7).mask((width, height))
     assert smaller.sum() < mask.sum() < larger.sum()
 
 
@@ -189,7 +189,7 @@ def test_the_cameras_are_on_record(data):
     assert isinstance(source, Pinhole)
     assert target == target_camera(SIZE)
     assert isinstance(target, Fisheye) and any(target.k)
-    seen = np.where(Surroundings().mask(SIZE)[..., None], np.nan, target.rays())[SIZE[1] // 2]
+    seen = np.where(CameraOverlay().mask(SIZE)[..., None], np.nan, target.rays())[SIZE[1] // 2]
     across = np.degrees(np.nanmax(np.arctan2(seen[:, 0], seen[:, 2])) - np.nanmin(np.arctan2(seen[:, 0], seen[:, 2])))
     assert 150 < across < 170
 

@@ -6,19 +6,20 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.dataset import layout, image_files
+from lib.camera import remap
+from lib.camera.models import Fisheye, Pinhole
+from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE, RIDER
+from lib.errors import InputError
+from lib.files import read_yaml
 from lib.stages import augment as augment_module
-from lib.synthesis import transform
+from lib.stages.augment import augment, rare_class_weights
+from lib.synthesis import params as params_module
+from lib.synthesis.params import AugmentParams
+from lib.synthesis.target_camera import TargetCamera
 from lib.target import appearance
 from lib.target import lens as lens_module
-from lib.camera import remap
-from lib.stages.augment import augment, rare_class_weights
 from lib.target.overlay import Overlay
-from lib.synthesis.transform import AugmentParams, TargetCamera
-from lib.camera.models import Fisheye, Pinhole
-from lib.errors import InputError
-from lib.files import read_yaml, write_yaml
 
 
 @pytest.fixture(scope="module")
@@ -40,34 +41,34 @@ def picture(size=(200, 120)):
     return image, (image[..., 0] // 20).astype(np.uint8)
 
 
-def bare(size=(160, 90), photometric="none"):
+def bare(size=(160, 90), appearance="none"):
     """A target without surroundings."""
     nothing = Overlay(np.zeros(size[::-1], bool), np.zeros((*size[::-1], 3), np.uint8), np.zeros(size[::-1], np.float32))
     looks = np.array([[[128, 128, 128], [30, 10, 10]]], np.float32), np.full((1, 72, 128, 3), 90, np.uint8)
-    return TargetCamera(nothing, Fisheye.from_fov(size, 2.0), None, *looks, photometric)
+    return TargetCamera(nothing, Fisheye.from_fov(size, 2.0), None, *looks, appearance)
 
 
 def test_a_target_is_read_as_it_was_written(target, tmp_path):
     target.write(tmp_path)
     again = TargetCamera.read(tmp_path)
-    assert (again.lens, again.source, again.photometric) == (target.lens, target.source, target.photometric)
-    replace(target, motion=False, source_view=(0.4, 0.8), mirror=False).write(tmp_path)
+    assert (again.lens, again.source, again.appearance) == (target.lens, target.source, target.appearance)
+    replace(target, motion=False, source_fov=(0.4, 0.8), mirror=False).write(tmp_path)
     other = TargetCamera.read(tmp_path)
-    assert (again.motion, again.source_view, again.mirror) == (True, target.source_view, True)
-    assert (other.motion, other.source_view, other.mirror) == (False, (0.4, 0.8), False)
-    assert (again.surroundings.mask == target.surroundings.mask).all() and again.surroundings.gains == target.surroundings.gains
+    assert (again.motion, again.source_fov, again.mirror) == (True, target.source_fov, True)
+    assert (other.motion, other.source_fov, other.mirror) == (False, (0.4, 0.8), False)
+    assert (again.overlay.mask == target.overlay.mask).all() and again.overlay.gains == target.overlay.gains
     image, label = picture()
-    draw = AugmentParams.by(np.random.default_rng(3))
-    for a, b in zip(target.bend(image, label, draw), again.bend(image, label, draw), strict=True):
+    params = AugmentParams.sample(np.random.default_rng(3))
+    for a, b in zip(target.transform(image, label, params), again.transform(image, label, params), strict=True):
         assert (a == b).all()
 
 
-@pytest.mark.parametrize("moved", ["yaw", "pitch", "roll", "right", "down", "forward", "zoom", "field", "bend"])
+@pytest.mark.parametrize("moved", ["yaw", "pitch", "roll", "right", "down", "forward", "zoom", "fov", "k1_offset"])
 def test_image_and_label_move_together(moved):
     image, label = picture()
-    low, high = transform.RANGES[moved]
-    bent, classes = bare().bend(image, label, AugmentParams.middle(**{moved: high}))
-    still, _ = bare().bend(image, label, AugmentParams.middle())
+    low, high = params_module.RANGES[moved]
+    bent, classes = bare().transform(image, label, AugmentParams.neutral(**{moved: high}))
+    still, _ = bare().transform(image, label, AugmentParams.neutral())
     assert np.abs(bent.astype(int) - still).max() > 1
     seen = classes != IGNORE
     away = np.abs(bent[..., 0][seen].astype(int) // 20 - classes[seen])
@@ -89,13 +90,13 @@ def test_a_step_forward_enlarges_what_is_ahead_and_a_step_aside_moves_it():
 
 @pytest.mark.parametrize("way", ["none", "statistics", "fourier"])
 def test_a_crop_is_what_the_whole_has_there(way, sample, known):
-    target = replace(TargetCamera.read(known), photometric=way)
+    target = replace(TargetCamera.read(known), appearance=way)
     item = layout.read_split(sample, "train_source")[0]
     image, label = image_files.read_image(item.image), image_files.read_label(item.label)
-    draw = replace(AugmentParams.by(np.random.default_rng(1)), noise=0.0, jpeg=101.0, blur=0.0)
-    whole, classes = target.bend(image, label, draw)
+    params = replace(AugmentParams.sample(np.random.default_rng(1)), noise=0.0, jpeg=101.0, blur=0.0)
+    whole, classes = target.transform(image, label, params)
     x, y, width, height = region = (30, 20, 96, 64)
-    part, few = target.bend(image, label, draw, region)
+    part, few = target.transform(image, label, params, region)
     view = few != BACKGROUND  # the surroundings have noise of their own
     assert (few == classes[y : y + height, x : x + width]).mean() > 0.995
     off = np.abs(part.astype(int) - whole[y : y + height, x : x + width])[view]
@@ -105,7 +106,7 @@ def test_a_crop_is_what_the_whole_has_there(way, sample, known):
 
 def test_statistics_move_to_the_targets():
     image, label = picture((320, 180))
-    found = appearance.statistics(bare((320, 180), "statistics").bend(image, label, AugmentParams.middle())[0][40:140, 60:260])
+    found = appearance.statistics(bare((320, 180), "statistics").transform(image, label, AugmentParams.neutral())[0][40:140, 60:260])
     before = appearance.statistics(image[40:140, 60:260])
     wanted = bare().statistics[0]
     assert np.abs(found[0] - wanted[0]).sum() < 0.5 * np.abs(before[0] - wanted[0]).sum()
@@ -188,39 +189,30 @@ def test_training_bends_its_crops_itself(sample, known):
 
 def test_a_fitted_lens_is_used_and_told_of(sample, known, tmp_path):
     described = read_yaml(known / "camera.yaml")
-    assert described["lens"] in ("fitted", "guessed for each image") and "long smooth edges" in described["report"]
+    assert described["lens"] in ("estimated", "guessed for each image") and "long smooth edges" in described["report"]
     assert (known / "lens.png").exists()
-    guessed = augment(sample, tmp_path, lens="guessed")
+    guessed = augment(sample, tmp_path, lens="random")
     assert read_yaml(guessed / "camera.yaml")["target"] is None and not (guessed / "lens.png").exists()
 
 
 def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
-    still = TargetCamera.read(augment(sample, tmp_path / "fixed", lens="fixed", motion=False, photometric="none", copies=0))
+    still = TargetCamera.read(augment(sample, tmp_path / "fixed", lens="fixed", motion=False, appearance="none", copies=0))
     moving = replace(still, motion=True)
     image, label = picture()
-    first, second = (AugmentParams.by(np.random.default_rng(seed)) for seed in (1, 2))
-    bent, resized = still.bend(image, label, first)[0], cv2.resize(image, still.size, interpolation=cv2.INTER_AREA)
-    assert (bent == still.bend(image, label, second)[0]).all()
-    assert (moving.bend(image, label, first)[0] != moving.bend(image, label, second)[0]).any()
-    assert np.abs(bent.astype(int) - resized)[~still.surroundings.mask].mean() > 3
+    first, second = (AugmentParams.sample(np.random.default_rng(seed)) for seed in (1, 2))
+    bent, resized = still.transform(image, label, first)[0], cv2.resize(image, still.size, interpolation=cv2.INTER_AREA)
+    assert (bent == still.transform(image, label, second)[0]).all()
+    assert (moving.transform(image, label, first)[0] != moving.transform(image, label, second)[0]).any()
+    assert np.abs(bent.astype(int) - resized)[~still.overlay.mask].mean() > 3
 
 
 def test_a_source_that_sees_less_is_drawn_smaller():
     image, label = picture()
     share = [
-        (replace(bare(), source_view=view, mirror=False).bend(image, label, AugmentParams.middle())[1] == IGNORE).mean()
+        (replace(bare(), source_fov=view, mirror=False).transform(image, label, AugmentParams.neutral())[1] == IGNORE).mean()
         for view in ((0.8, 0.8), (1.6, 1.6))
     ]
     assert share[0] > share[1] + 0.1
-
-
-def test_a_folder_from_before_there_were_mirror_images_is_read(target, tmp_path):
-    target.write(tmp_path)
-    described = read_yaml(tmp_path / "camera.yaml")
-    del described["source_view"], described["mirror"]
-    write_yaml(tmp_path / "camera.yaml", described | {"source_field": [0.8, 1.1]})
-    again = TargetCamera.read(tmp_path)
-    assert (again.source_view, again.mirror) == (transform.SOURCE_VIEW, True)
 
 
 def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_path, monkeypatch):
@@ -228,11 +220,11 @@ def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_pa
     monkeypatch.setattr(lens_module, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.5))
     found = TargetCamera.read(augment(sample, tmp_path / "found", copies=0))
     results = read_yaml(tmp_path / "found" / "run.yaml")["augment"]["results"]
-    assert np.allclose(np.radians(results["source_view"]), found.source_view)
+    assert np.allclose(np.radians(results["source_fov"]), found.source_fov)
     assert "The source sees" in read_yaml(tmp_path / "found" / "augmented" / "camera.yaml")["source_report"]
     monkeypatch.setattr(lens_module, "estimate_field_of_view", None)
-    told = TargetCamera.read(augment(sample, tmp_path / "told", copies=0, source_view=(50, 90), mirror=False))
-    assert np.allclose(told.source_view, np.radians((50, 90))) and not told.mirror
+    told = TargetCamera.read(augment(sample, tmp_path / "told", copies=0, source_fov=(50, 90), mirror=False))
+    assert np.allclose(told.source_fov, np.radians((50, 90))) and not told.mirror
     augment(sample, tmp_path / "fixed", copies=0, lens="fixed")
 
 
@@ -242,7 +234,7 @@ def test_the_widest_source_fills_the_view(seen, expected, monkeypatch):
     monkeypatch.setattr(lens_module, "estimate_field_of_view", lambda paths: found)
     results, notes = {}, {}
     view = augment_module._source_view([], np.radians(seen), None, results, notes)
-    assert np.allclose(np.degrees(view), expected) and np.allclose(results["source_view"], expected)
+    assert np.allclose(np.degrees(view), expected) and np.allclose(results["source_fov"], expected)
     assert f"{expected[1]:.0f}" in notes["source_report"]
 
 
@@ -256,10 +248,10 @@ def test_how_much_is_seen_across_is_the_angle_at_the_sides():
 
 
 def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
-    target = TargetCamera.read(augment(sample, tmp_path, lens="none", motion=False, photometric="none", copies=0))
+    target = TargetCamera.read(augment(sample, tmp_path, lens="none", motion=False, appearance="none", copies=0))
     image, label = picture()
-    bent, classes = target.bend(image, label, AugmentParams.by(np.random.default_rng(1)))
-    size, mask = target.size, target.surroundings.mask
+    bent, classes = target.transform(image, label, AugmentParams.sample(np.random.default_rng(1)))
+    size, mask = target.size, target.overlay.mask
     street = cv2.erode(1 - mask.astype(np.uint8), np.ones((9, 9))) > 0
     resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     assert np.abs(bent.astype(int) - resized)[street].max() <= 3
@@ -270,10 +262,10 @@ def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (dict(source_view=(90, 60)), "source_view: .*degrees, the smaller first"),
-        (dict(source_view=60), "source_view: 60 .*two angles"),
-        (dict(lens="wide"), "lens: 'wide' .*fitted, guessed"),
-        (dict(photometric="warm"), "photometric: 'warm' .*statistics, fourier, none"),
+        (dict(source_fov=(90, 60)), "source_fov: .*degrees, the smaller first"),
+        (dict(source_fov=60), "source_fov: 60 .*two angles"),
+        (dict(lens="wide"), "lens: 'wide' .*estimated, random"),
+        (dict(appearance="warm"), "appearance: 'warm' .*statistics, fourier, none"),
         (dict(copies=-1), "copies: -1"),
         (dict(copies=0, augment=False), "copies: 0"),
     ],

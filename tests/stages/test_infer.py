@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from lib.dataset import layout, image_files
 from lib import recipes
-from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND
-from lib.target.overlay import Overlay
-from lib.synthesis.transform import TargetCamera
 from lib.camera.models import Fisheye
-from lib.stages.infer import Predictor, infer
-from lib.prediction import windows
-from lib.prediction.network import Network
+from lib.dataset import image_files, layout
+from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
+from lib.prediction import windows
+from lib.prediction.network import Network
+from lib.stages.infer import Predictor, infer
+from lib.synthesis.target_camera import TargetCamera
+from lib.target.overlay import Overlay
 
 SIZE = (192, 108)
 KINDS = len(CLASSES_WITH_BACKGROUND)
@@ -277,7 +277,7 @@ def test_every_parameter_reaches_the_masks(sample, ready, other):
     first = {path.name: path.read_bytes() for path in masks.glob("*.png")}
     for name in first:
         label = image_files.read_label(masks / name)
-        assert ((label == BACKGROUND) == camera(*SIZE).surroundings.mask).all()
+        assert ((label == BACKGROUND) == camera(*SIZE).overlay.mask).all()
     noted = read_yaml(masks / "parameters.yaml")
     names = ("views", "norms", "features", "background", "islands", "blend")
     assert {name: noted[name] for name in names} == {name: everything[name] for name in names}

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.dataset import layout, image_files
-from lib.stages import submit
+from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
 from lib.errors import InputError
+from lib.stages import submit
 from tests.stages.test_submit import SIZE, data, masks, quick_record, written  # noqa: F401 (fixtures)
 
 

@@ -12,17 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.dataset import layout, image_files
-from lib.stages import train
-from lib.training import process
+from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
-from lib.stages.augment import augment
-from lib.target.overlay import Overlay
-from lib.synthesis.transform import AugmentParams, TargetCamera
-from lib.stages.infer import infer
 from lib.errors import InputError
-from lib.run import finished
 from lib.files import read_yaml
+from lib.run import finished
+from lib.stages import train
+from lib.stages.augment import augment
+from lib.stages.infer import infer
+from lib.synthesis.params import AugmentParams
+from lib.synthesis.target_camera import TargetCamera
+from lib.target.overlay import Overlay
+from lib.training import process
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"scale": (192, 108), "crop_size": (96, 160), "num_workers": 0}
@@ -76,7 +77,7 @@ def test_augmented_images_look_like_targets(sample, augmented):
             label = image_files.read_label(item.label)
             assert label.shape == (108, 192) == image_files.read_image(item.image).shape[:2]
             assert (label == BACKGROUND).mean() > 0.05
-    mask, plate = image_files.read_label(folder / "background.png") > 0, image_files.read_image(folder / "plate.png")
+    mask, plate = image_files.read_label(folder / "overlay_mask.png") > 0, image_files.read_image(folder / "overlay.png")
     mask = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0  # its edge is soft
     off = image_files.read_image(items[0].image)[mask].astype(float) - plate[mask]  # but for noise and compression
     assert np.abs(off).mean() < 8
@@ -123,7 +124,7 @@ def test_known_cameras_bend_the_source_exactly():
         np.zeros((180, 320), bool), np.zeros((180, 320, 3), np.uint8), np.zeros((180, 320), np.float32)
     )
     knowing = TargetCamera(nothing, target, source, np.zeros((1, 2, 3)), np.zeros((1, 72, 128, 3)), "none", mirror=False)
-    _, bent = knowing.bend(image, label, AugmentParams.middle())
+    _, bent = knowing.transform(image, label, AugmentParams.neutral())
     seen = bent != IGNORE
     assert 0.1 < seen.mean() < 0.9
     assert (bent == truth)[seen].mean() > 0.96
@@ -137,9 +138,9 @@ def test_known_cameras_are_read_and_described(sample, tmp_path):
 
 
 def test_augmented_images_take_on_the_targets_colours(sample, augmented, tmp_path):
-    augment(sample, tmp_path, seed=1, photometric="none")
+    augment(sample, tmp_path, seed=1, appearance="none")
     frames = [image_files.read_image(item.image) for item in layout.read_split(sample, "train_target")]
-    view = image_files.read_label(augmented / "augmented" / "background.png") == 0
+    view = image_files.read_label(augmented / "augmented" / "overlay_mask.png") == 0
 
     def distance(folder):
         images = [image_files.read_image(item.image) for item in layout.read_split(folder / "augmented", "train_source")]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lib.dataset import layout, image_files
 from lib import run
-from lib.stages import submit
+from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
 from lib.errors import InputError
+from lib.stages import submit
 
 IDS = ("TEST_0000", "TEST_0001", "TEST_0002")
 SIZE = (8, 6)  # width, height

@@ -7,12 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lib.dataset import layout, image_files
-from lib.target import lens, image_circle, edges, plumb_line
-from lib.target.overlay import Overlay
 from lib.camera.models import Fisheye, Pinhole
+from lib.dataset import image_files, layout
 from lib.errors import InputError
-from lib.sample import SOURCE_SENSOR, TARGET_SENSOR, Surroundings, render
+from lib.sample import SOURCE_SENSOR, TARGET_SENSOR, CameraOverlay, render
+from lib.target import edges, image_circle, lens, plumb_line
+from lib.target.overlay import Overlay
 
 SIZE = (480, 270)
 LENSES = {  # half the width in rad, k
@@ -119,11 +119,11 @@ def test_edges_are_looked_for_in_view_only():
 
 
 def test_the_image_circle_is_found_beside_the_hood():
-    surroundings = Surroundings(circle=0.7, centre=(0.03, -0.02))
+    surroundings = CameraOverlay(circle=0.7, centre=(0.03, -0.02))
     found = image_circle.find_image_circle(surroundings.hidden((960, 540)), SIZE)
     truth = (239.5 + 0.03 * 270, 134.5 - 0.02 * 270, 0.7 * 270)
     assert np.allclose((found.x, found.y, found.radius), truth, atol=2)
-    assert image_circle.find_image_circle(Surroundings(circle=2).mask(SIZE), SIZE) is None, "a hood is no circle"
+    assert image_circle.find_image_circle(CameraOverlay(circle=2).mask(SIZE), SIZE) is None, "a hood is no circle"
     assert image_circle.find_image_circle(np.zeros((270, 480), bool), SIZE) is None
     assert image_circle.find_image_circle(np.ones((270, 480), bool), SIZE) is None
 
@@ -132,7 +132,7 @@ def test_the_image_circle_is_found_beside_the_hood():
 def drive(tmp_path_factory):
     """Twelve rendered streets through a lens far from the expected one, and what hides part of the view."""
     true = camera("equisolid", off=(5.0, 4.0))
-    surroundings = Surroundings(circle=2.0)
+    surroundings = CameraOverlay(circle=2.0)
     folder = tmp_path_factory.mktemp("drive")
     paths = [folder / f"{i}.png" for i in range(12)]
     for i, path in enumerate(paths):
@@ -147,7 +147,7 @@ def test_rendered_streets_tell_the_lens(drive):
     assert (found.camera.width, found.camera.height) == SIZE
     assert error(found.camera, true, ~still.mask) < 5
     assert error(lens.default_lens(still), true, ~still.mask) > 15
-    assert found.confidence > 0.5 and 0 < found.bend_error <= found.error
+    assert found.confidence > 0.5 and 0 < found.shape_error <= found.error
     assert "edges straightened" in found.report
     again = lens.estimate_lens(paths, still)
     assert again.camera == found.camera, "nothing is left to chance"

@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.dataset import layout, image_files
-from lib.dataset.classes import BACKGROUND
-from lib.target import overlay_groups
-from lib.stages.augment import augment
-from lib.synthesis.transform import AugmentParams, TargetCamera
 from lib.camera.models import Fisheye
-from lib.files import read_yaml, write_yaml
+from lib.dataset import image_files, layout
+from lib.dataset.classes import BACKGROUND
+from lib.stages.augment import augment
+from lib.synthesis.params import AugmentParams
+from lib.synthesis.target_camera import TargetCamera
+from lib.target import overlay_groups
 
 SIZE = (160, 90)
 
@@ -96,37 +96,32 @@ def test_a_frame_tells_which_surroundings_it_shows(two, tmp_path):
     for number in (0, 1):
         for path in frames(number, 3, tmp_path, first=70, light=0.8):
             large = cv2.resize(image_files.read_image(path), (400, 225))
-            assert two.fitting(large) is two.all_surroundings[number]
+            assert two.match_overlay(large) is two.overlays[number]
 
 
 def test_each_image_gets_one_kind_as_often_as_it_was_seen(two):
     image, label = np.full((90, 160, 3), 120, np.uint8), np.zeros((90, 160), np.uint8)
-    rng, counts, masks = np.random.default_rng(0), [0, 0], [one.mask for one in two.all_surroundings]
+    rng, counts, masks = np.random.default_rng(0), [0, 0], [one.mask for one in two.overlays]
     for i in range(120):
         region = None if i % 2 else (20, 10, 100, 75)  # a crop, as training makes it
         view = (slice(None), slice(None)) if i % 2 else (slice(10, 85), slice(20, 120))
-        bent = two.bend(image, label, AugmentParams.by(rng), region)[1] == BACKGROUND
+        bent = two.transform(image, label, AugmentParams.sample(rng), region)[1] == BACKGROUND
         counts[[(bent == mask[view]).all() for mask in masks].index(True)] += 1
     assert 0.52 < counts[0] / sum(counts) < 0.82
 
 
 def test_an_image_takes_the_colours_of_a_frame_with_its_surroundings(two):
-    assert [two._look(place, which) for which in (0, 1) for place in (0.0, 0.99)] == [0, 0, 1, 1]
+    assert [two._frame(place, which) for which in (0, 1) for place in (0.0, 0.99)] == [0, 0, 1, 1]
 
 
-def test_several_kinds_are_read_as_they_were_written_and_old_folders_too(two, tmp_path):
+def test_several_kinds_are_read_as_they_were_written(two, tmp_path):
     two.write(tmp_path)
     again = TargetCamera.read(tmp_path)
-    assert again.shares == two.shares and (again.shown == two.shown).all()
-    for a, b in zip(again.all_surroundings, two.all_surroundings, strict=True):
-        assert (a.mask == b.mask).all() and (a.plate == b.plate).all() and (a.noise, a.gains) == (b.noise, b.gains)
+    assert again.overlay_shares == two.overlay_shares and (again.frame_overlays == two.frame_overlays).all()
+    for a, b in zip(again.overlays, two.overlays, strict=True):
+        assert (a.mask == b.mask).all() and (a.image == b.image).all() and (a.noise, a.gains) == (b.noise, b.gains)
     small = again.scaled((80, 45))
-    assert [one.mask.shape for one in small.all_surroundings] == [(45, 80)] * 2
-    described = read_yaml(tmp_path / "camera.yaml")
-    first = described.pop("surroundings")[0]
-    write_yaml(tmp_path / "camera.yaml", {**described, "noise": first["noise"], "gains": first["gains"]})
-    old = TargetCamera.read(tmp_path)
-    assert not old.others and (old.surroundings.mask == two.surroundings.mask).all()
+    assert [one.mask.shape for one in small.overlays] == [(45, 80)] * 2
 
 
 def test_augmented_images_show_both_kinds(sample, tmp_path):
@@ -138,8 +133,8 @@ def test_augmented_images_show_both_kinds(sample, tmp_path):
     paths = [*frames(0, 16, data / "own"), *frames(1, 14, data / "own")]
     rows = "".join(f"T_{i},./own/{path.name}\n" for i, path in enumerate(paths))
     (data / "train_target.csv").write_text("id,img_path\n" + rows)
-    folder = augment(data, tmp_path / "run", lens="guessed", copies=2)
-    masks = [image_files.read_label(folder / f"background{end}.png") > 0 for end in ("", "_1")]
+    folder = augment(data, tmp_path / "run", lens="random", copies=2)
+    masks = [image_files.read_label(folder / f"overlay_mask{end}.png") > 0 for end in ("", "_1")]
     shown = [image_files.read_label(item.label) == BACKGROUND for item in layout.read_split(folder, "train_source")]
     counts = [sum((one == mask).all() for one in shown) for mask in masks]
     assert sum(counts) == len(shown) == 12 and min(counts) >= 2

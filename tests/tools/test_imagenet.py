@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from lib.errors import InputError
+from lib.internimage.variants import VARIANTS
 from lib.tools import imagenet
 from lib.tools.imagenet import InternImageClassifier, build, evaluate, from_checkpoint, prepare
-from lib.internimage.variants import VARIANTS
-from lib.errors import InputError
 from tests.internimage.test_backbone import published
 
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=1.0)

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.dataset import layout, image_files
-from lib.tools import rehearsal
-from lib.dataset.classes import IGNORE
-from lib.target import lens as lens_module
 from lib.camera import models
-from lib.stages.augment import MAX_FILL_FOV_RAD, horizontal_fov
-from lib.synthesis.transform import TargetCamera
+from lib.dataset import image_files, layout
+from lib.dataset.classes import IGNORE
 from lib.sample import write
+from lib.stages.augment import MAX_FILL_FOV_RAD, horizontal_fov
+from lib.synthesis.target_camera import TargetCamera
+from lib.target import lens as lens_module
+from lib.tools import rehearsal
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_held_out_images_and_labels_move_together(data, tmp_path):
     kept = [item.image for item in layout.read_split(out, "val_source")]
     assert kept == [validation[0].image, validation[5].image]
     target = TargetCamera.read(out / "withheld" / "camera")
-    mask = target.surroundings.mask
+    mask = target.overlay.mask
     source = models.Pinhole.from_fov((192, 108), min(MAX_FILL_FOV_RAD, horizontal_fov(target.lens, mask)))
     ys, xs = np.mgrid[:108, :192]
     there = source.project(target.lens.unproject(np.stack([xs, ys], -1).reshape(-1, 2).astype(float)))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.tools import costs, zoo
 from lib import recipes
 from lib.recipes import compose
+from lib.tools import costs, zoo
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 mask2former = pytest.mark.skipif(

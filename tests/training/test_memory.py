@@ -7,9 +7,9 @@ import torch
 from mmengine import Config
 
 from lib import recipes
+from lib.errors import InputError
 from lib.stages import train
 from lib.training import process
-from lib.errors import InputError
 from tests.stages.test_stages import SMALL, augmented  # noqa: F401 (a fixture)
 
 NAME = "backbone.levels.0.blocks.0.dcn.input_proj.weight"

@@ -11,11 +11,12 @@ from mmseg.structures import SegDataSample
 from torch import Generator
 
 import lib.internimage  # noqa: F401 (registers the backbone)
-from lib.training import self_training, process
 from lib import recipes
+from lib.dataset.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
+from lib.training import process, self_training
 from lib.training.self_training import views
 from lib.training.self_training.class_shares import ClassShares
-from lib.dataset.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
+
 
 def gen(seed=0):
     return Generator().manual_seed(seed)

@@ -9,15 +9,15 @@ import torch
 from mmengine.registry import init_default_scope
 
 import lib.internimage  # noqa: F401 (registers the backbone)
-from lib.training import self_training
-from lib.dataset import layout, image_files
 from lib import recipes
-from lib.stages import train
+from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE
-from lib.stages.augment import augment, rare_class_weights
-from lib.prediction.network import Network
 from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
+from lib.prediction.network import Network
+from lib.stages import train
+from lib.stages.augment import augment, rare_class_weights
+from lib.training import self_training
 
 QUICK = dict(
     max_iters=4, batch_size=2, self_training=True,
@@ -69,7 +69,7 @@ def test_source_and_target_take_turns(bent):
 def test_the_surroundings_move_with_the_crop(bent, tmp_path):
     folder = tmp_path / "augmented"
     shutil.copytree(bent / "augmented", folder)
-    mask = image_files.read_label(folder / "background.png") > 0
+    mask = image_files.read_label(folder / "overlay_mask.png") > 0
     white = np.where(mask, 255, 0).astype(np.uint8)[..., None].repeat(3, 2)  # exactly where the surroundings are
     image_files.write_png(folder / "frame.png", white)
     (folder / "train_target.csv").write_text("id,img_path\nframe,frame.png\n")
@@ -98,7 +98,7 @@ def test_ranks_share_the_pairs_and_resume_within_them(monkeypatch):
 
 
 def test_images_of_rare_classes_are_drawn_more_often(sample, tmp_path):
-    augment(sample, tmp_path / "three", copies=3, photometric="none")
+    augment(sample, tmp_path / "three", copies=3, appearance="none")
     table = layout.read_table(tmp_path / "three" / "augmented" / "train_source.csv", ("id", "weight"))
     weight = table["weight"].astype(float).groupby(table["id"].str.rsplit("_", n=1).str[0]).sum()
     wanted = rare_class_weights(layout.read_split(sample, "train_source"))

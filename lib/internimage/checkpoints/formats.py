@@ -12,8 +12,8 @@ from pathlib import Path
 
 from torch import Tensor, ones_like
 
-from lib.internimage.checkpoints import reading
 from lib.errors import InputError
+from lib.internimage.checkpoints import reading
 
 PLAIN = ("state_dict", "model", "module")
 """Keys that weights stand under: mmengine and mmcv; the public classification code; DeepSpeed."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from lib.internimage.checkpoints import class_rows, reading, formats
-from lib.internimage.checkpoints.releases import fetch
 from lib.errors import InputError
+from lib.internimage.checkpoints import class_rows, formats, reading
+from lib.internimage.checkpoints.releases import fetch
 
 _OPTIONS = {"checkpoint", "classes", "ema", "partial"}
 

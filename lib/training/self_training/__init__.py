@@ -79,7 +79,7 @@ def add(cfg, data: str | Path, seed: int) -> None:
         type="CompetitionDataset", folder=str(data), split="train_target", metainfo=loader.dataset.metainfo,
         pipeline=[
             dict(type="LoadImageFromFile"),
-            dict(type="LoadSurroundings", folder=str(data)),
+            dict(type="LoadOverlayLabel", folder=str(data)),
             dict(type="RandomResize", scale=cfg.scale, ratio_range=larger, keep_ratio=True),
             dict(type="RandomCrop", crop_size=cfg.crop_size),
             dict(type="RandomFlip", prob=0.5),

@@ -99,15 +99,15 @@ class PairSampler(Sampler):
 
 
 @TRANSFORMS.register_module()
-class LoadSurroundings(BaseTransform):
+class LoadOverlayLabel(BaseTransform):
     """Gives a target image what is known of its label: Background in the camera's static surroundings, else IGNORE.
 
     Args:
-        folder: an augmented folder; without a ``background.png`` in it, nothing is known.
+        folder: an augmented folder; without a ``overlay_mask.png`` in it, nothing is known.
     """
 
     def __init__(self, folder: str):
-        path = Path(folder) / "background.png"
+        path = Path(folder) / "overlay_mask.png"
         self.mask = image_files.read_label(path) if path.exists() else np.zeros((1, 1), np.uint8)
 
     def transform(self, results: dict) -> dict:

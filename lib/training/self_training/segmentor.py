@@ -19,10 +19,10 @@ from mmseg.structures import SegDataSample
 from torch import Generator, Tensor
 from torch.nn import ModuleList
 
-from lib.training.self_training import views
-from lib.training.self_training.class_shares import ClassShares
 from lib.dataset.classes import IGNORE
 from lib.recipes import heads
+from lib.training.self_training import views
+from lib.training.self_training.class_shares import ClassShares
 
 _STUDENT, _TEACHER = "student.", "teacher.module."
 
