@@ -70,8 +70,9 @@ ROWS = {
     "open": Row("the same without mirrored surroundings", DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
     "flat": Row("the same resized, not bent", DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
     "oracle": Row("target's own labels", labels=True),
-    "oracle-test-time": Row("target's own labels + test-time", infer=TEST_TIME | {"background": False}, trained_as="oracle",
-                            labels=True),
+    "oracle-test-time": Row(
+        "target's own labels + test-time", infer=TEST_TIME | {"background": False}, trained_as="oracle", labels=True
+    ),
 }
 PROXY = "photometric"
 """The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
@@ -232,8 +233,13 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
         for seed in seeds:
             if result := benchmark.finished(name, seed):
                 rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "asked"}
-    summary = {"data": benchmark.data.name, "recipe": Path(benchmark.recipe).stem, "iters": benchmark.iters,
-               "start": benchmark.start, "classes": CLASSES}  # fmt: skip
+    summary = {
+        "data": benchmark.data.name,
+        "recipe": Path(benchmark.recipe).stem,
+        "iters": benchmark.iters,
+        "start": benchmark.start,
+        "classes": CLASSES,
+    }
     summary |= {"gap closed": {name: gap_closed(rows, name) for name in rows if gap_closed(rows, name)}, "rows": rows}
     with whole_file(RESULTS / f"adaptation-{benchmark.name}.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
@@ -243,10 +249,14 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing"
+    )
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
-    parser.add_argument("--start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})")
+    parser.add_argument(
+        "--start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     asked = parser.parse_args()

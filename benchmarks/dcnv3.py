@@ -43,7 +43,9 @@ def grid_sample_form(x, offset, mask, groups):
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))
     images = padded.view(n, height + 2, width + 2, groups, -1).permute(0, 3, 4, 1, 2).flatten(0, 1)
     like = dict(device=x.device, dtype=x.dtype)
-    rows, columns = torch.meshgrid(torch.arange(1, height + 1, **like), torch.arange(1, width + 1, **like), indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(1, height + 1, **like), torch.arange(1, width + 1, **like), indexing="ij"
+    )
     point_x, point_y = torch.meshgrid(torch.arange(-1, 2, **like), torch.arange(-1, 2, **like), indexing="ij")
     points = torch.stack([point_x.flatten(), point_y.flatten()], -1)
     places = torch.stack([columns, rows], -1)[:, :, None, None] + points + offset.view(n, height, width, groups, 9, 2)
@@ -99,14 +101,17 @@ def _public(tensors, groups, grad) -> dict:
             return DCNv3.dcnv3_forward(*plain, *settings, 256)
 
         found["public DCNv3"] = (
-            forward, lambda: (forward(), DCNv3.dcnv3_backward(*plain, *settings, grad, 256)),
-        )  # fmt: skip
+            forward,
+            lambda: (forward(), DCNv3.dcnv3_backward(*plain, *settings, grad, 256)),
+        )
     try:
         from DCNv4.functions import DCNv4Function
     except ImportError:
         return found
     n, height, width_, _ = tensors[0].shape
-    packed = torch.cat([tensors[1].view(n, height, width_, groups, 18), tensors[2].view(n, height, width_, groups, 9)], -1)
+    packed = torch.cat(
+        [tensors[1].view(n, height, width_, groups, 18), tensors[2].view(n, height, width_, groups, 9)], -1
+    )
     packed = F.pad(packed.flatten(3), (0, -27 * groups % 8)).detach().requires_grad_()
 
     def four():
@@ -265,8 +270,10 @@ def main() -> None:
     rows = []
     cases = [
         (f"{network} {size} stage {stage + 1}", VARIANTS[NETWORKS[network]], SIZES[size], stage)
-        for network in options.networks for size in options.sizes for stage in range(4)
-    ]  # fmt: skip
+        for network in options.networks
+        for size in options.sizes
+        for stage in range(4)
+    ]
     for title, variant, (height, width), stage in tqdm(cases, unit="shape"):
         scale = 4 << stage
         shape = (1, height // scale, width // scale, variant["channels"] << stage)

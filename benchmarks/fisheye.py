@@ -79,14 +79,17 @@ def tables() -> list[dict]:
                 fresh = remap.Remap(of, SOURCE)
                 return fresh._maps, fresh._seen
 
-            rows.append({
-                "lens": name, "size": f"{width}x{height}",
-                "table ms": milliseconds(lambda t=target, s=source, r=region: remap._grid(t, s, TURN, r, None)),
-                "fixed ms": milliseconds(fixed),
-                "image ms": milliseconds(lambda w=ready: w.image(image)),
-                "label ms": milliseconds(lambda w=ready: w.label(label)),
-                "error px": round(float(error), 4),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "lens": name,
+                    "size": f"{width}x{height}",
+                    "table ms": milliseconds(lambda t=target, s=source, r=region: remap._grid(t, s, TURN, r, None)),
+                    "fixed ms": milliseconds(fixed),
+                    "image ms": milliseconds(lambda w=ready: w.image(image)),
+                    "label ms": milliseconds(lambda w=ready: w.label(label)),
+                    "error px": round(float(error), 4),
+                }
+            )
     return rows
 
 
@@ -128,10 +131,12 @@ def _thin_sums(label: np.ndarray, target, source) -> np.ndarray:
     most = shares[list(remap.THIN)]
     fine_label = np.where(most.max(axis=0) >= 0.25, np.array(remap.THIN)[most.argmax(axis=0)], shares.argmax(axis=0))
     ways = (remap.remap_label(label, table), fine_label, plain)
-    return np.array([
-        [shares[c].sum(), *(shares[c][way == c].sum() for way in ways), *((way == c).sum() for way in ways)]
-        for c in remap.THIN
-    ])  # fmt: skip
+    return np.array(
+        [
+            [shares[c].sum(), *(shares[c][way == c].sum() for way in ways), *((way == c).sum() for way in ways)]
+            for c in remap.THIN
+        ]
+    )
 
 
 def surroundings() -> list[dict]:
@@ -180,9 +185,12 @@ def _kinds(rig, size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
     finally:
         Weather.sky = clear
     return {
-        "day": day, "night": night, "a third standing": day[:8] + standing + day[16:],
-        "reflections": shiny, "constant sky": overcast,
-    }  # fmt: skip
+        "day": day,
+        "night": night,
+        "a third standing": day[:8] + standing + day[16:],
+        "reflections": shiny,
+        "constant sky": overcast,
+    }
 
 
 def _target(size: tuple[int, int]) -> target_camera.TargetCamera:
@@ -242,8 +250,9 @@ def offline() -> list[dict]:
                 f"{kind}: script s": round(float(np.median(times[:, 0, clock])), 4),
                 f"{kind}: ours s": round(float(np.median(times[:, way, clock])), 4),
                 f"{kind}: times faster": round(float(np.median(ratio)), 2),
-                f"{kind}: least": round(float(ratio.min()), 2), f"{kind}: most": round(float(ratio.max()), 2),
-            }  # fmt: skip
+                f"{kind}: least": round(float(ratio.min()), 2),
+                f"{kind}: most": round(float(ratio.max()), 2),
+            }
         rows.append(row)
     return rows
 
@@ -283,8 +292,12 @@ def online() -> list[dict]:
 
 
 MEASUREMENTS: dict[str, Callable[[], list[dict]]] = {
-    "tables": tables, "thin": thin, "surroundings": surroundings, "offline": offline, "online": online,
-}  # fmt: skip
+    "tables": tables,
+    "thin": thin,
+    "surroundings": surroundings,
+    "offline": offline,
+    "online": online,
+}
 
 
 def show(rows: list[dict]) -> None:

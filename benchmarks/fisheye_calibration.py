@@ -93,10 +93,14 @@ def measure(name: str, folder: Path, frames: int) -> dict:
     expected = lens.default_lens(still)
     seen = ~surroundings.mask(SIZE)
     result = {
-        "frames": frames, "seconds": round(seconds, 1), "confidence": round(found.confidence, 2),
-        "expected error": round(found.error, 1), "expected bend error": round(found.shape_error, 2),
-        "true": true.to_dict(), "found": found.camera.to_dict(),
-    }  # fmt: skip
+        "frames": frames,
+        "seconds": round(seconds, 1),
+        "confidence": round(found.confidence, 2),
+        "expected error": round(found.error, 1),
+        "expected bend error": round(found.shape_error, 2),
+        "true": true.to_dict(),
+        "found": found.camera.to_dict(),
+    }
     for who, camera in (("estimated", found.camera), ("prior", expected)):
         for how, far in errors(camera, true, seen).items():
             result[f"{who}, {how}"] = {"mean": round(far.mean(), 2), "p95": round(np.percentile(far, 95), 2)}

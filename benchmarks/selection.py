@@ -69,7 +69,7 @@ def main() -> None:
             "spearman": round(float(table[name].rank().corr(table["truth"].rank())), 3),
             "pearson": round(float(table[name].corr(table["truth"])), 3),
             "chosen": float(table["truth"][table[name].idxmax()]),
-        }  # fmt: skip
+        }
         print(f"{name:12} {result[name]}")
     print(f"{result['checkpoints']} checkpoints of {result['runs']} runs; the best has mIoU {result['best']:.3f}")
     with whole_file(RESULTS / f"selection-{data.name}.json") as temporary:

@@ -28,9 +28,12 @@ _FILES = {"cameras_file", "checkpoint", "load_from", "recipe"}
 _STARTS_WITH = {"recipe", "batch_size", "seed", "processes", "amp", "options"}
 """Parameters that a start on the plain source shares with what follows it."""
 _KINDS = {
-    bool: (bool, "true or false"), int: (int, "a whole number"), float: ((int, float), "a number"),
-    list: (list, "a list"), str: (str, "a word"),
-}  # fmt: skip
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    list: (list, "a list"),
+    str: (str, "a word"),
+}
 _ANY = {"amp", "scales"}
 """Parameters that take words as well."""
 
@@ -97,7 +100,9 @@ def run(
     return out
 
 
-def start(data: str | Path, out: str | Path, iters: int, parameters: dict | None = None, overwrite: bool = False) -> Path:
+def start(
+    data: str | Path, out: str | Path, iters: int, parameters: dict | None = None, overwrite: bool = False
+) -> Path:
     """Train on the source as it is, before anything is bent: 01 and 02 in the run folder ``out``.
 
     Bent images are harder to learn from at first. A finished start is taken as it is.
@@ -137,7 +142,9 @@ def _parameters(notebook: Path) -> dict:
     """Names and values that the notebook's ``parameters`` cell sets."""
     import papermill
 
-    return {name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()}
+    return {
+        name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()
+    }
 
 
 def _check_kinds(defaults: dict, given: dict) -> None:
@@ -170,11 +177,17 @@ def _execute(source: Path, target: Path, parameters: dict, stands: Callable[[], 
     with whole_file(place) as temporary:
         try:
             papermill.execute_notebook(
-                str(source), str(temporary), parameters, kernel_name="python3", cwd=str(source.parent),
-                progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+                str(source),
+                str(temporary),
+                parameters,
+                kernel_name="python3",
+                cwd=str(source.parent),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
                 extra_arguments=["--IPKernelApp.log_level=50"],  # or a kernel that is told to end says so as an error
                 coalesce_streams=True,  # of a progress bar, keep its last state
-            )  # fmt: skip
+            )
         except PapermillExecutionError as error:
             failure = error
     if failure is None or not stands():
@@ -183,7 +196,9 @@ def _execute(source: Path, target: Path, parameters: dict, stands: Callable[[], 
         message = _plain(failure.evalue)
         if failure.ename != InputError.__name__:
             message = f"{failure.ename}: {message}"
-        raise NotebookError(f"{source.name}, cell {failure.exec_count}: {message}\nThe notebook as far as it ran: {place}")
+        raise NotebookError(
+            f"{source.name}, cell {failure.exec_count}: {message}\nThe notebook as far as it ran: {place}"
+        )
 
 
 def _beside(target: Path) -> Path:
@@ -206,10 +221,22 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--recipe", help="what to train; see lib/recipes/configs (default: demo)")
     parser.add_argument("--from", dest="first", choices=STAGES, default="augment", help="first stage")
     parser.add_argument("--to", dest="last", choices=STAGES, default="submit", help="last stage")
-    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                        help="set a parameter of the notebooks' first cells; VALUE is YAML, e.g. -p max_iters 2000")  # fmt: skip
-    parser.add_argument("--start", type=int, default=0, metavar="ITERS",
-                        help="first train ITERS iterations on the source as it is, in OUT/start, and go on from there")  # fmt: skip
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebooks' first cells; VALUE is YAML, e.g. -p max_iters 2000",
+    )
+    parser.add_argument(
+        "--start",
+        type=int,
+        default=0,
+        metavar="ITERS",
+        help="first train ITERS iterations on the source as it is, in OUT/start, and go on from there",
+    )
     parser.add_argument("--resume", action="store_true", help="skip finished stages")
     parser.add_argument("--overwrite", action="store_true", help="replace results made with other parameters")
     return parser.parse_args(arguments)
@@ -219,7 +246,9 @@ def _value(name: str, text: str):
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise InputError(f"-p {name} {text!r} is not YAML (expected: a number, a word, [a, list] or {{a: mapping}})") from None
+        raise InputError(
+            f"-p {name} {text!r} is not YAML (expected: a number, a word, [a, list] or {{a: mapping}})"
+        ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -244,8 +273,15 @@ def main(arguments: list[str] | None = None) -> int:
             raise InputError(
                 f"{args.out} was begun with --start {iters} (expected: the same again, another --out, or --overwrite)"
             )
-        run(args.data, args.out, first=args.first, last=args.last, parameters=parameters,
-            resume=args.resume, overwrite=args.overwrite)  # fmt: skip
+        run(
+            args.data,
+            args.out,
+            first=args.first,
+            last=args.last,
+            parameters=parameters,
+            resume=args.resume,
+            overwrite=args.overwrite,
+        )
     except (InputError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

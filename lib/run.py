@@ -62,8 +62,10 @@ def environment() -> dict:
     versions = {name: metadata.version(name) for name in packages}
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
     if torch.cuda.is_available():
         device = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     else:

@@ -77,10 +77,18 @@ def _compile_cpu(target: Path) -> None:
     command = compiler()
     include, lib = _torch_folders()
     flags = [
-        "-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
-        "-fno-trapping-math", f"-DTORCH_TARGET_VERSION={TARGET_VERSION}", f"-I{include}",
-        f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", *shlex.split(os.environ.get("CXXFLAGS", "")),
-    ]  # fmt: skip
+        "-std=c++20",
+        "-O3",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        f"-DTORCH_TARGET_VERSION={TARGET_VERSION}",
+        f"-I{include}",
+        f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}",
+        *shlex.split(os.environ.get("CXXFLAGS", "")),
+    ]
     loops = {"portable": []} | (X86_LOOPS if platform.machine() in ("x86_64", "AMD64") else {})
     units = [("dcnv3_cpu.cpp", target.parent / "dcnv3_cpu.o", [])] + [
         ("dcnv3_cpu_loops.cpp", target.parent / f"{name}.o", [f"-DDCNV3_LOOPS=loops_{name}", *more])
@@ -119,13 +127,30 @@ def _compile_cuda(target: Path) -> None:
     include, lib = _torch_folders()
     _run(
         [
-            nvcc, "-std=c++20", "-O3", "--expt-relaxed-constexpr", "-shared", "-Xcompiler", "-fPIC,-fvisibility=hidden",
-            "-ccbin", compiler()[-1], *_gencode(_architectures(torch)), "-DUSE_CUDA",
-            f"-DTORCH_TARGET_VERSION={TARGET_VERSION}", f"-I{include}",
-            f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", *map(str, units), f"-L{lib}", "-ltorch_cuda",
-            "-ltorch_cpu", "-Xlinker", "-z,now", "-o", str(target),
+            nvcc,
+            "-std=c++20",
+            "-O3",
+            "--expt-relaxed-constexpr",
+            "-shared",
+            "-Xcompiler",
+            "-fPIC,-fvisibility=hidden",
+            "-ccbin",
+            compiler()[-1],
+            *_gencode(_architectures(torch)),
+            "-DUSE_CUDA",
+            f"-DTORCH_TARGET_VERSION={TARGET_VERSION}",
+            f"-I{include}",
+            f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}",
+            *map(str, units),
+            f"-L{lib}",
+            "-ltorch_cuda",
+            "-ltorch_cpu",
+            "-Xlinker",
+            "-z,now",
+            "-o",
+            str(target),
         ]
-    )  # fmt: skip
+    )
 
 
 def _architectures(torch) -> str:

@@ -64,16 +64,19 @@ class DCNv3(nn.Module):
             raise ValueError(f"stride: {stride} (expected 1 with center_feature_scale)")
         self.group = group
         self.sampling = dict(
-            kernel_size=kernel_size, stride=stride, padding=pad, dilation=dilation,
-            groups=group, offset_scale=offset_scale, remove_center=remove_center,
-        )  # fmt: skip
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=pad,
+            dilation=dilation,
+            groups=group,
+            offset_scale=offset_scale,
+            remove_center=remove_center,
+        )
         self.dw_conv = nn.Sequential(
-            nn.Conv2d(
-                channels, channels, dw_kernel_size, stride=stride, padding=dw_kernel_size // 2, groups=channels
-            ),
+            nn.Conv2d(channels, channels, dw_kernel_size, stride=stride, padding=dw_kernel_size // 2, groups=channels),
             normalisation(channels, norm_layer, first_in=True),
             activation(act_layer),
-        )  # fmt: skip
+        )
         points = kernel_size * kernel_size - int(remove_center)
         self.offset = nn.Linear(channels, group * points * 2)
         self.mask = nn.Linear(channels, group * points)
@@ -103,7 +106,7 @@ class DCNv3(nn.Module):
         if self.center_feature_scale:
             scale = F.linear(
                 steer, self.center_feature_scale_proj_weight, self.center_feature_scale_proj_bias
-            ).sigmoid()  # fmt: skip
+            ).sigmoid()
             # One weight per group, for all of the group's channels.
             blended = torch.lerp(
                 out.unflatten(-1, (self.group, -1)),

@@ -16,14 +16,35 @@ from ops_dcnv3.reference import BORDER, Geometry
 
 
 def dcnv3(
-    input, offset, mask, kernel_h: int, kernel_w: int, stride_h: int, stride_w: int, padding_h: int, padding_w: int,
-    dilation_h: int, dilation_w: int, groups: int, offset_scale: float, remove_center: bool,
-):  # fmt: skip
+    input,
+    offset,
+    mask,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    padding_h: int,
+    padding_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    groups: int,
+    offset_scale: float,
+    remove_center: bool,
+):
     """The operator, with the arguments of its schema; the exporter takes their kinds from the annotations."""
     g = Geometry(
-        kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups, offset_scale,
+        kernel_h,
+        kernel_w,
+        stride_h,
+        stride_w,
+        padding_h,
+        padding_w,
+        dilation_h,
+        dilation_w,
+        groups,
+        offset_scale,
         bool(remove_center),
-    )  # fmt: skip
+    )
     own, depth = input.dtype, input.shape[3] // groups
     dtype = own if own == ir.DataType.DOUBLE else ir.DataType.FLOAT
     input, mask, offset = (op.Cast(tensor, to=dtype) for tensor in (input, mask, offset))

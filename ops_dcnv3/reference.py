@@ -184,9 +184,7 @@ def _grad_samples(
     bag = torch.arange(bags, device=table.device).repeat_interleave(size)
     # The dot product of each sampled row with its bag's gradient. Only this ATen operator forms it without
     # storing the rows; the 0 says that the bags were summed.
-    dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        grad_bags, table, rows.view(-1), start, bag, 0
-    )  # fmt: skip
+    dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(grad_bags, table, rows.view(-1), start, bag, 0)
     dots = dots.view(rows.shape)
     upper_left, upper_right, lower_left, lower_right = dots.unbind(-1)
     upper = torch.lerp(upper_left, upper_right, samples.fx)

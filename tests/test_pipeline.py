@@ -58,7 +58,10 @@ def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
     assert pipeline.main([*given, "-p", "load_from", "x.pth"]) == 1
     assert "expected: one of them" in capsys.readouterr().err
     assert pipeline.main([*given[:-1], "-1"]) == 1 and "--start -1" in capsys.readouterr().err
-    assert pipeline.main([*given, "--from", "infer", "--to", "submit"]) == 1 and "does not train" in capsys.readouterr().err
+    assert (
+        pipeline.main([*given, "--from", "infer", "--to", "submit"]) == 1
+        and "does not train" in capsys.readouterr().err
+    )
     late = ["-p", "self_training", "true", "-p", "options", '{"self_training.warmupp": 0}']
     assert pipeline.main([*given, *late]) == 1 and "warmupp is no setting" in capsys.readouterr().err
 
@@ -128,8 +131,10 @@ def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
     image.write_bytes(image.read_bytes()[:-2000])
     done = subprocess.run(
         [sys.executable, "-m", "lib.pipeline", "--data", str(data), "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "TRAIN_SOURCE_0002.png: label value 37 (allowed: 0–11, 255)" in done.stderr
     assert "TRAIN_TARGET_0001.png: truncated PNG" in done.stderr
@@ -148,7 +153,19 @@ def test_unknown_parameters_and_stages_are_refused(sample, tmp_path):
 def test_a_failing_cell_is_named(run, tmp_path, sample, capsys):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    given = ["--data", str(sample), "--out", str(out), "--from", "train", "--to", "train", "-p", "load_from", "nosuch.pth"]
+    given = [
+        "--data",
+        str(sample),
+        "--out",
+        str(out),
+        "--from",
+        "train",
+        "--to",
+        "train",
+        "-p",
+        "load_from",
+        "nosuch.pth",
+    ]
     assert pipeline.main(given) == 1
     said = capsys.readouterr().err
     assert "02_train.ipynb, cell 4: nosuch.pth: no such file" in said
@@ -163,18 +180,35 @@ def test_a_failing_cell_is_named(run, tmp_path, sample, capsys):
 
 def test_scores_are_printed_side_by_side(sample, run):
     done = subprocess.run(
-        [sys.executable, "-m", "lib.stages.submit", "score", str(run / "submission.csv"), "--size", "96", "54",
-         "--labels", str(sample / "withheld" / "test_gt")],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "lib.stages.submit",
+            "score",
+            str(run / "submission.csv"),
+            "--size",
+            "96",
+            "54",
+            "--labels",
+            str(sample / "withheld" / "test_gt"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0 and all(name in done.stdout for name in (*CLASSES, "mIoU"))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("copies", "many", "a whole number"), ("flip", "maybe", "true or false"), ("islands", "lots", "a number"),
-     ("seed", True, "a whole number"), ("submission_size", 960, "a list")],
-)  # fmt: skip
+    [
+        ("copies", "many", "a whole number"),
+        ("flip", "maybe", "true or false"),
+        ("islands", "lots", "a number"),
+        ("seed", True, "a whole number"),
+        ("submission_size", 960, "a list"),
+    ],
+)
 def test_values_of_another_kind_are_refused_before_anything_runs(name, value, expected, tmp_path):
     with pytest.raises(InputError, match=f"{name}: {value!r} .expected: {expected}"):
         pipeline.run(tmp_path, tmp_path / "run", parameters={name: value})
@@ -185,6 +219,9 @@ def test_files_are_named_as_seen_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.pth").touch()
     own = str(tmp_path / "own.pth")
-    assert pipeline._absolute("load_from", {"checkpoint": "own.pth", "classes": "ade20k"}) == {"checkpoint": own, "classes": "ade20k"}
+    assert pipeline._absolute("load_from", {"checkpoint": "own.pth", "classes": "ade20k"}) == {
+        "checkpoint": own,
+        "classes": "ade20k",
+    }
     assert pipeline._absolute("checkpoint", ["own.pth", "target"]) == [own, "target"]
     assert pipeline._absolute("lens", "own.pth") == "own.pth"

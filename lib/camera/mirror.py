@@ -143,8 +143,12 @@ class MirrorRemap:
 
 
 def cached_mirror_remap(
-    target: Camera, source: Pinhole, turn: np.ndarray, region: tuple[int, int, int, int] | None,
-    shift: tuple[float, float, float], seen: np.ndarray,
+    target: Camera,
+    source: Pinhole,
+    turn: np.ndarray,
+    region: tuple[int, int, int, int] | None,
+    shift: tuple[float, float, float],
+    seen: np.ndarray,
 ) -> MirrorRemap:
     """The copies of a source image that a target camera sees; the last few sets are kept for the next call.
 
@@ -168,7 +172,9 @@ def _between(target, source, turn, region, shift, seen, shape) -> MirrorRemap:
     for (across, down), (x, y, w, h) in _boxes(target, sides, turn, region, shift, seen):
         box = slice(y - y0, y - y0 + h), slice(x - x0, x - x0 + w)
         matrix = sides.matrix(across, down)
-        one = remap.build_remap(target, source, matrix @ turn, (x, y, w, h), matrix @ shift, together=together, slack=_SLACK)
+        one = remap.build_remap(
+            target, source, matrix @ turn, (x, y, w, h), matrix @ shift, together=together, slack=_SLACK
+        )
         own = one.covered & ~done[box]
         if down:
             own &= _beyond(one, source, sides, down)

@@ -109,9 +109,14 @@ class Camera:
         """The same camera read out at another ``size`` = (width, height)."""
         sx, sy = size[0] / self.width, size[1] / self.height
         return replace(
-            self, width=int(size[0]), height=int(size[1]), fx=self.fx * sx, fy=self.fy * sy,
-            cx=(self.cx + 0.5) * sx - 0.5, cy=(self.cy + 0.5) * sy - 0.5,
-        )  # fmt: skip
+            self,
+            width=int(size[0]),
+            height=int(size[1]),
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
+        )
 
     def to_dict(self) -> dict:
         """Plain numbers, names and lists; :func:`from_dict` reads it back."""

@@ -37,7 +37,10 @@ def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndar
 
 
 def build_table(
-    target: Camera, source: Camera, turn: np.ndarray | None = None, region: tuple[int, int, int, int] | None = None,
+    target: Camera,
+    source: Camera,
+    turn: np.ndarray | None = None,
+    region: tuple[int, int, int, int] | None = None,
     shift: tuple[float, float, float] | None = None,
 ) -> np.ndarray:
     """Source pixel of every target pixel, right to 0.05 pixels.
@@ -304,7 +307,10 @@ def _folded(values: np.ndarray, width: int = 1024) -> np.ndarray:
 
 
 def cached_remap(
-    target: Camera, source: Camera, turn: np.ndarray | None = None, region: tuple[int, int, int, int] | None = None,
+    target: Camera,
+    source: Camera,
+    turn: np.ndarray | None = None,
+    region: tuple[int, int, int, int] | None = None,
     shift: tuple[float, float, float] | None = None,
 ) -> Remap:
     """:func:`remap_table` made ready for images of the source camera; the last few are kept for the next call."""

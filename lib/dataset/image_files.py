@@ -53,7 +53,7 @@ def read_label(path: str | Path) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:  # OpenCV would replace palette indices by their colours
             file_format, mode = image.format, image.mode
             label = np.asarray(image.convert("L") if mode == "1" else image)
-    except Exception:  # noqa: BLE001 Pillow's decoders raise exceptions of many types
+    except Exception:
         raise InputError(
             Fault(path, "truncated, or not an image that Pillow reads", "Copy or convert it again.")
         ) from None
@@ -136,5 +136,3 @@ def image_size(path: Path) -> tuple[int, int]:
     if data.startswith(_PNG) and data[12:16] == b"IHDR":
         return struct.unpack_from(">II", data, 16)
     return read_image(path).shape[1::-1]
-
-

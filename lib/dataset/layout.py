@@ -30,7 +30,6 @@ SPLITS = {
 """Columns of each split's CSV; others may stand beside them."""
 
 
-
 @dataclass(frozen=True)
 class Item:
     """One row of a split: its id and the files it names (``label`` is None in a split without labels)."""

@@ -35,7 +35,9 @@ def origin(item: layout.Item, data: str | Path) -> layout.Item:
 def mean_frame(paths: Sequence[str | Path]) -> np.ndarray:
     """``uint8 (H, W, 3)``: the mean of at most 32 of these images, which have one size."""
     frames = evenly_spaced(paths, _FRAMES)
-    return (sum(image_files.read_image(path).astype(np.float32) for path in frames) / len(frames)).round().astype(np.uint8)
+    return (
+        (sum(image_files.read_image(path).astype(np.float32) for path in frames) / len(frames)).round().astype(np.uint8)
+    )
 
 
 def overlay_rows(target: target_camera.TargetCamera, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
@@ -63,7 +65,9 @@ def class_layout(labels: Iterable[np.ndarray]) -> np.ndarray:
     """
     ids = np.arange(len(CLASSES_WITH_BACKGROUND))[:, None, None]
     shares = [
-        np.stack([cv2.resize(plane, _LAYOUT, interpolation=cv2.INTER_AREA) for plane in (label == ids).astype(np.float32)])
+        np.stack(
+            [cv2.resize(plane, _LAYOUT, interpolation=cv2.INTER_AREA) for plane in (label == ids).astype(np.float32)]
+        )
         for label in labels
     ]
     return np.mean(shares, axis=0)
@@ -122,5 +126,7 @@ def sliders(folder: str | Path, items: Sequence[layout.Item], width: int = 960):
     for control in (chosen, *controls.values()):
         control.observe(redraw, names="value")
     redraw()
-    grid = widgets.GridBox([chosen, *controls.values()], layout=widgets.Layout(grid_template_columns="repeat(3, 320px)"))
+    grid = widgets.GridBox(
+        [chosen, *controls.values()], layout=widgets.Layout(grid_template_columns="repeat(3, 320px)")
+    )
     return widgets.VBox([grid, picture])

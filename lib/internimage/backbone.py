@@ -104,13 +104,22 @@ class InternImage(BaseModule):
         self.patch_embed = Stem(channels, act_layer, norm_layer)
         self.pos_drop = nn.Dropout(drop_rate)
         dcn = dict(
-            dw_kernel_size=dw_kernel_size, offset_scale=offset_scale, act_layer=act_layer, norm_layer=norm_layer,
-            center_feature_scale=center_feature_scale, remove_center=remove_center,
-        )  # fmt: skip
+            dw_kernel_size=dw_kernel_size,
+            offset_scale=offset_scale,
+            act_layer=act_layer,
+            norm_layer=norm_layer,
+            center_feature_scale=center_feature_scale,
+            remove_center=remove_center,
+        )
         block = dict(
-            mlp_ratio=mlp_ratio, drop=drop_rate, post_norm=post_norm, res_post_norm=res_post_norm,
-            layer_scale=layer_scale, with_cp=with_cp, dcn=dcn,
-        )  # fmt: skip
+            mlp_ratio=mlp_ratio,
+            drop=drop_rate,
+            post_norm=post_norm,
+            res_post_norm=res_post_norm,
+            layer_scale=layer_scale,
+            with_cp=with_cp,
+            dcn=dcn,
+        )
         rates = iter(_drop_path_rates(drop_path_rate, drop_path_type, sum(depths)))
         self.levels = nn.ModuleList()
         for i, depth in enumerate(depths):

@@ -89,18 +89,20 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if not parameter.requires_grad:
                 continue
             plain = parameter.ndim == 1 or name.endswith(".bias")
-            decays = not plain and not any(
-                part in name for part in ("norm", "relative_position", "sampling_offsets")
-            )  # fmt: skip
+            decays = not plain and not any(part in name for part in ("norm", "relative_position", "sampling_offsets"))
             layer = layer_of(name, self.paramwise_cfg["depths"])
             offset = "backbone" in name and ("sampling_offsets" in name or "reference_points" in name)
             group_name = f"layer_{layer}_{'decay' if decays else 'no_decay'}{'_offset_lr_scale' if offset else ''}"
             if group_name not in groups:
                 scale = self._scale(layer, offset)
                 groups[group_name] = dict(
-                    params=[], param_names=[], group_name=group_name, lr_scale=scale, lr=scale * self.base_lr,
+                    params=[],
+                    param_names=[],
+                    group_name=group_name,
+                    lr_scale=scale,
+                    lr=scale * self.base_lr,
                     weight_decay=self.base_wd if decays else 0.0,
-                )  # fmt: skip
+                )
             groups[group_name]["params"].append(parameter)
             groups[group_name]["param_names"].append(name)
         params.extend(groups.values())

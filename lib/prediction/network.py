@@ -29,7 +29,11 @@ def check(blend: str, scales: Sequence[float], batch: int) -> None:
     """Raise InputError where a parameter of :class:`Network` is out of range."""
     if blend not in windows.BLENDS:
         raise InputError(f"blend: {blend!r} (expected one of: {', '.join(windows.BLENDS)})")
-    if not isinstance(scales, list | tuple) or not scales or not all(isinstance(s, int | float) and s > 0 for s in scales):
+    if (
+        not isinstance(scales, list | tuple)
+        or not scales
+        or not all(isinstance(s, int | float) and s > 0 for s in scales)
+    ):
         raise InputError(f"scales: {scales!r} (expected: a list of one or more positive numbers)")
     if batch < 1:
         raise InputError(f"batch: {batch} (expected: 1 or more)")
@@ -54,10 +58,18 @@ class Network:
     """
 
     def __init__(
-        self, config: str | Path, checkpoint: str | Path, *, sliding: bool | None = None, blend: str = "constant",
-        flip: bool = False, scales: Sequence[float] = (1.0,), batch: int = 1, amp: bool | None = None,
+        self,
+        config: str | Path,
+        checkpoint: str | Path,
+        *,
+        sliding: bool | None = None,
+        blend: str = "constant",
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        batch: int = 1,
+        amp: bool | None = None,
         device: str = "cpu",
-    ):  # fmt: skip
+    ):
         check(blend, scales, batch)
         # While loading, mmseg tells of optional parts that are not installed; nothing here needs them.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
@@ -80,9 +92,14 @@ class Network:
         self.device, self.amp = device, _precision(cfg, amp, device)
 
     def make_ready(
-        self, *, norms: float = 0.0, features: float = 0.0, frames: Sequence[str | Path] = (),
-        source: Sequence[str | Path] = (), compile: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        norms: float = 0.0,
+        features: float = 0.0,
+        frames: Sequence[str | Path] = (),
+        source: Sequence[str | Path] = (),
+        compile: bool = False,
+    ) -> None:
         """Do once what every call profits from; after it, weights can no longer be loaded.
 
         Args:

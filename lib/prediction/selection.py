@@ -82,9 +82,12 @@ def unsupervised_score(
     spread = -float((mean * np.log(np.maximum(mean, 1e-12))).sum())
     mirror, smaller = map(_mean_iou, confusions)
     return {
-        "agreement": (mirror + smaller) / 2, "mirror": mirror, "smaller": smaller,
-        "certainty": float(1 - entropy / np.log(classes)), "information": float((spread - entropy) / np.log(classes)),
-    }  # fmt: skip
+        "agreement": (mirror + smaller) / 2,
+        "mirror": mirror,
+        "smaller": smaller,
+        "certainty": float(1 - entropy / np.log(classes)),
+        "information": float((spread - entropy) / np.log(classes)),
+    }
 
 
 def select(out: str | Path, data: str | Path, device: str = "cpu") -> Path:

@@ -39,9 +39,19 @@ UP_DOWN = 0.7
 """Largest angle (rad) that a rectified view reaches above and below the axis."""
 
 ISLANDS = {
-    ROAD: 250, SIDEWALK: 150, CONSTRUCTION: 200, FENCE: 150, POLE: 30, TRAFFIC_LIGHT: 15, TRAFFIC_SIGN: 15, NATURE: 200,
-    SKY: 100, PERSON: 20, RIDER: 20, CAR: 50,
-}  # fmt: skip
+    ROAD: 250,
+    SIDEWALK: 150,
+    CONSTRUCTION: 200,
+    FENCE: 150,
+    POLE: 30,
+    TRAFFIC_LIGHT: 15,
+    TRAFFIC_SIGN: 15,
+    NATURE: 200,
+    SKY: 100,
+    PERSON: 20,
+    RIDER: 20,
+    CAR: 50,
+}
 """Smallest area of a region of each class, in millionths of the image."""
 
 _ROUNDS = 3  # batch norms follow one another: a later one's input changes with the earlier one

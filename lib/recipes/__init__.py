@@ -76,8 +76,15 @@ def network(cfg):
     return cfg.model.get("segmentor", cfg.model)  # self-training wraps it
 
 
-def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = None, batch_size: int | None = None,
-            seed: int = 0, options: dict | None = None):  # fmt: skip
+def resolve(
+    recipe: str | Path,
+    data: str | Path,
+    *,
+    max_iters: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    options: dict | None = None,
+):
     """The complete mmengine config that trains ``recipe`` on an augmented set.
 
     Args:
@@ -100,7 +107,9 @@ def resolve(recipe: str | Path, data: str | Path, *, max_iters: int | None = Non
     if options:
         entries = {*cfg, *memory.ENTRIES, "self_training"}
         if unknown := sorted({str(name).partition(".")[0] for name in options} - entries):
-            raise InputError(f"options: {unknown[0]!r} is no entry of a recipe (there are: {', '.join(sorted(entries))})")
+            raise InputError(
+                f"options: {unknown[0]!r} is no entry of a recipe (there are: {', '.join(sorted(entries))})"
+            )
         cfg.merge_from_dict(options)
     for name in ("scale", "ratio_range", "crop_size"):
         cfg[name] = tuple(cfg[name])  # from YAML they come as lists
@@ -183,8 +192,13 @@ def _add_runtime(cfg, seed: int) -> None:
         param_scheduler=dict(type="ParamSchedulerHook"),
         sampler_seed=dict(type="DistSamplerSeedHook"),
         checkpoint=dict(
-            type="CheckpointHook", by_epoch=False, interval=cfg.val_interval, max_keep_ckpts=cfg.get("keep_checkpoints", 2),
-            save_best="mIoU", rule="greater", backend_args=dict(backend="whole_file"),
+            type="CheckpointHook",
+            by_epoch=False,
+            interval=cfg.val_interval,
+            max_keep_ckpts=cfg.get("keep_checkpoints", 2),
+            save_best="mIoU",
+            rule="greater",
+            backend_args=dict(backend="whole_file"),
         ),
-    )  # fmt: skip
+    )
     cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="ProgressHook"), dict(type="ValidateOnResumeHook")]

@@ -121,7 +121,12 @@ def _mask2former(
         loss_cls=dict(**crossed, use_sigmoid=False, loss_weight=2.0, class_weight=[1.0] * classes + [0.1]),
         loss_mask=dict(**crossed, use_sigmoid=True, loss_weight=5.0),
         loss_dice=dict(
-            type="mmdet.DiceLoss", use_sigmoid=True, activate=True, reduction="mean", naive_dice=True, eps=1.0,
+            type="mmdet.DiceLoss",
+            use_sigmoid=True,
+            activate=True,
+            reduction="mean",
+            naive_dice=True,
+            eps=1.0,
             loss_weight=5.0,
         ),
         train_cfg=dict(
@@ -138,4 +143,4 @@ def _mask2former(
             ),
             sampler=dict(type="mmdet.MaskPseudoSampler"),
         ),
-    )  # fmt: skip
+    )

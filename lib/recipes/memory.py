@@ -26,8 +26,12 @@ def add(cfg) -> None:
     _require(isinstance(accumulate, int) and accumulate >= 1, "accumulate", accumulate, "a whole number from 1")
     _require(clip is None or clip > 0, "clip_grad", clip, "a positive number, or None")
     _require(average is None or 0 < average < 1, "ema", average, "a number between 0 and 1, or None")
-    _require(average is None or not cfg.get("shard"), "ema", average, "None with shard: there is no process that "
-             "could hold a second network")  # fmt: skip
+    _require(
+        average is None or not cfg.get("shard"),
+        "ema",
+        average,
+        "None with shard: there is no process that could hold a second network",
+    )
     if accumulate > 1:
         cfg.optim_wrapper.accumulative_counts = accumulate
         # A checkpoint in the middle of a step would lose the gradients that have come together so far.

@@ -36,9 +36,17 @@ from lib.sample.target import (
 )
 
 __all__ = [
-    "RIGS", "SOURCE_SENSOR", "TARGET_SENSOR", "Rig", "Sensor", "CameraOverlay", "render", "source_camera",
-    "target_camera", "write",
-]  # fmt: skip
+    "RIGS",
+    "SOURCE_SENSOR",
+    "TARGET_SENSOR",
+    "Rig",
+    "Sensor",
+    "CameraOverlay",
+    "render",
+    "source_camera",
+    "target_camera",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -71,10 +79,17 @@ class _Job:
 
 
 def write(
-    out: str | Path, *, source: int = 40, val: int = 8, target: int = 24, test: int = 12,
-    size: tuple[int, int] = (480, 270), source_size: tuple[int, int] | None = None, seed: int = 0,
+    out: str | Path,
+    *,
+    source: int = 40,
+    val: int = 8,
+    target: int = 24,
+    test: int = 12,
+    size: tuple[int, int] = (480, 270),
+    source_size: tuple[int, int] | None = None,
+    seed: int = 0,
     overwrite: bool = False,
-) -> Path:  # fmt: skip
+) -> Path:
     """Draw the data set into ``out``, on all cores; a second call goes on where a killed one stopped.
 
     An image depends on the seed, its split and its number alone: other counts leave it as it is.
@@ -101,8 +116,10 @@ def write(
         )
     parameters = dict(
         zip((split.name for split in _SPLITS), counts, strict=True),
-        size=list(size), source_size=list(source_size), seed=seed,
-    )  # fmt: skip
+        size=list(size),
+        source_size=list(source_size),
+        seed=seed,
+    )
     out = claim(out, parameters, overwrite)
     jobs = []
     for number, (split, count) in enumerate(zip(_SPLITS, counts, strict=True)):

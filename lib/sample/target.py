@@ -139,18 +139,28 @@ class Rig:
 RIGS = {
     "sample": Rig(),
     "small circle": Rig(
-        CameraOverlay(circle=0.6, centre=(-0.02, 0.01), soft=0.03, hood=0.1, bend=0.1, lean=-0.04, colour=(0.2, 0.2, 0.2)),
-        Sensor(gain=(0.9, 1, 1.05), contrast=0.9, noise=6.0), 230.0, (0.02, -0.003, 0.0, 0.0),
+        CameraOverlay(
+            circle=0.6, centre=(-0.02, 0.01), soft=0.03, hood=0.1, bend=0.1, lean=-0.04, colour=(0.2, 0.2, 0.2)
+        ),
+        Sensor(gain=(0.9, 1, 1.05), contrast=0.9, noise=6.0),
+        230.0,
+        (0.02, -0.003, 0.0, 0.0),
     ),
     "high hood": Rig(
         CameraOverlay(circle=1.2, centre=(0, 0), soft=0.05, hood=0.3, bend=-0.12, lean=0.05, colour=(0.7, 0.68, 0.65)),
-        Sensor(noise=2.0, blur=0.4), 150.0, (0.0, 0.0, 0.0, 0.0),
+        Sensor(noise=2.0, blur=0.4),
+        150.0,
+        (0.0, 0.0, 0.0, 0.0),
     ),
     "soft circle": Rig(
-        CameraOverlay(circle=0.85, centre=(0.03, 0.02), soft=0.08, hood=0.2, bend=0.35, lean=0.0, colour=(0.3, 0.1, 0.1)),
-        Sensor(gain=(1, 1, 0.9), gamma=1.4, contrast=0.8, blur=0.8, noise=5.0), 185.0, (-0.02, 0.0, 0.0, 0.0),
+        CameraOverlay(
+            circle=0.85, centre=(0.03, 0.02), soft=0.08, hood=0.2, bend=0.35, lean=0.0, colour=(0.3, 0.1, 0.1)
+        ),
+        Sensor(gain=(1, 1, 0.9), gamma=1.4, contrast=0.8, blur=0.8, noise=5.0),
+        185.0,
+        (-0.02, 0.0, 0.0, 0.0),
     ),
-}  # fmt: skip
+}
 """The sample's own rig, and others to measure with: different lens, hood, circle and sensor."""
 
 

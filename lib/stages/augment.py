@@ -103,11 +103,17 @@ def augment(
     if appearance not in target_camera.APPEARANCES:
         raise InputError(f"appearance: {appearance!r} (expected one of: {', '.join(target_camera.APPEARANCES)})")
     parameters = {
-        "data": str(Path(data).resolve()), "augment": augment, "lens": lens,
-        "cameras_file": str(cameras_file) if cameras_file else None, "motion": motion,
-        "source_fov": view, "mirror": mirror,
-        "appearance": appearance, "copies": copies, "seed": seed,
-    }  # fmt: skip
+        "data": str(Path(data).resolve()),
+        "augment": augment,
+        "lens": lens,
+        "cameras_file": str(cameras_file) if cameras_file else None,
+        "motion": motion,
+        "source_fov": view,
+        "mirror": mirror,
+        "appearance": appearance,
+        "copies": copies,
+        "seed": seed,
+    }
     known = _read_cameras(cameras_file) if cameras_file else None
     layout.check(data, (*SPLITS, "train_target"))
     folder = claim(Path(out) / "augmented", parameters, overwrite)
@@ -167,8 +173,12 @@ def estimate_target(
     looked = [image_files.read_image(frames[i]) for i in _spread(len(frames), _LOOKS)]
     shown = np.array([overlay_groups.match_overlay(found, frame) for frame in looked])
     views = [~found[i].mask for i in shown]
-    statistics = np.stack([appearance_module.statistics(frame, view if view.any() else None)
-                           for frame, view in zip(looked, views, strict=True)])  # fmt: skip
+    statistics = np.stack(
+        [
+            appearance_module.statistics(frame, view if view.any() else None)
+            for frame, view in zip(looked, views, strict=True)
+        ]
+    )
     thumbs = np.stack([appearance_module.thumbnail(frame, view) for frame, view in zip(looked, views, strict=True)])
     source, camera = known or (None, None)
     notes = {"lens": lens if known else "guessed for each image"}
@@ -183,8 +193,17 @@ def estimate_target(
             camera, notes["lens"] = fitted.camera, "estimated"
             seen = horizontal_fov(camera, groups[0].background.mask)
             how["source_fov"] = _source_view(sources, seen, source_fov, results, notes)
-    target = target_camera.TargetCamera(found[0], camera, source, statistics, thumbs, more_overlays=tuple(found[1:]),
-                         overlay_shares=tuple(one.share for one in groups), frame_overlays=shown, **how)  # fmt: skip
+    target = target_camera.TargetCamera(
+        found[0],
+        camera,
+        source,
+        statistics,
+        thumbs,
+        more_overlays=tuple(found[1:]),
+        overlay_shares=tuple(one.share for one in groups),
+        frame_overlays=shown,
+        **how,
+    )
     target.write(folder, **notes)
     return target
 
@@ -207,9 +226,7 @@ def horizontal_fov(lens: models.Camera, mask: np.ndarray) -> float:
     return 2 * float(np.nanpercentile(np.arctan2(abs(x), z), 99))
 
 
-def _source_view(
-    paths, seen: float, degrees: list[float] | None, results: dict, notes: dict
-) -> tuple[float, float]:
+def _source_view(paths, seen: float, degrees: list[float] | None, results: dict, notes: dict) -> tuple[float, float]:
     """Least and largest field of view (rad), as given or as :func:`augment` says; ``seen``: of :func:`across`."""
     if degrees is None:
         found = lens_module.estimate_field_of_view(paths)
@@ -274,7 +291,9 @@ class _Job:
     def run(self, change) -> None:
         if self.label.exists() and self.image.exists():  # both are written whole
             return
-        image, label = change(image_files.read_image(self.item.image), image_files.read_label(self.item.label), self.params)
+        image, label = change(
+            image_files.read_image(self.item.image), image_files.read_label(self.item.label), self.params
+        )
         # Compressing takes as long as all the rest, and training would undo it at every step.
         image_files.write_png(self.image, image, compress=False)
         image_files.write_png(self.label, label)
@@ -286,13 +305,28 @@ def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[
         # Where rare images have more copies, each copy is drawn the less often.
         more = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
         if not number:
-            yield _Job(folder, item, item.id, item.image.resolve(), item.label.resolve(), more, params_module.AugmentParams.neutral())
+            yield _Job(
+                folder,
+                item,
+                item.id,
+                item.image.resolve(),
+                item.label.resolve(),
+                more,
+                params_module.AugmentParams.neutral(),
+            )
         for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
             # A generator of its own per image: the draw depends neither on the order nor on other images.
             params = params_module.AugmentParams.sample(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
-            yield _Job(folder, item, name, folder / f"{split}_image" / f"{name}.png",
-                       folder / f"{split}_gt" / f"{name}.png", params.to_row() | more, params)  # fmt: skip
+            yield _Job(
+                folder,
+                item,
+                name,
+                folder / f"{split}_image" / f"{name}.png",
+                folder / f"{split}_gt" / f"{name}.png",
+                params.to_row() | more,
+                params,
+            )
 
 
 def _copies(items: list[layout.Item], copies: int, weights: dict[str, float]) -> list[int]:

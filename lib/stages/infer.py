@@ -104,23 +104,47 @@ def infer(
     # What is off goes unmentioned, so that masks of a version without it stay what was asked for.
     off = dict(blend="constant", views=0, norms=0, features=0, background=False, islands=0, amp=None, target=[])
     given = dict(
-        blend=blend, views=views, norms=norms, features=features, background=background, islands=islands, amp=amp,
+        blend=blend,
+        views=views,
+        norms=norms,
+        features=features,
+        background=background,
+        islands=islands,
+        amp=amp,
         target=_target_digests(out) if target else [],
-    )  # fmt: skip
+    )
     parameters = {
-        "data": str(Path(data).resolve()), "checkpoint": names[0] if len(names) == 1 else names,
-        "sliding": sliding, "flip": flip, "scales": [float(s) for s in scales],
+        "data": str(Path(data).resolve()),
+        "checkpoint": names[0] if len(names) == 1 else names,
+        "sliding": sliding,
+        "flip": flip,
+        "scales": [float(s) for s in scales],
         **{name: value for name, value in given.items() if value != off[name]},
-    }  # fmt: skip
+    }
     items = layout.read_split(data, "test")
     frames, source = _some(items), _some(layout.read_split(out / "augmented", "train_source")) if features else ()
 
     def predictor() -> Predictor:
         return Predictor(
-            *members[0], more=members[1:], sliding=sliding, blend=blend, flip=flip, scales=scales, views=views,
-            norms=norms, features=features, frames=frames, source=source, background=background, islands=islands,
-            target=target, batch=batch, amp=amp, compile=compile, device=device,
-        )  # fmt: skip
+            *members[0],
+            more=members[1:],
+            sliding=sliding,
+            blend=blend,
+            flip=flip,
+            scales=scales,
+            views=views,
+            norms=norms,
+            features=features,
+            frames=frames,
+            source=source,
+            background=background,
+            islands=islands,
+            target=target,
+            batch=batch,
+            amp=amp,
+            compile=compile,
+            device=device,
+        )
 
     masks = claim(out / "masks", parameters, overwrite)
     pictures = claim(out / "visualization", parameters, overwrite)
@@ -158,11 +182,22 @@ class Predictor:
     """
 
     def __init__(
-        self, config, checkpoint, *, more: Sequence[tuple] = (), views: int = 0, norms: float = 0.0,
-        features: float = 0.0, frames: Sequence[str | Path] = (), source: Sequence[str | Path] = (),
-        background: bool = False, islands: float = 0.0, target: TargetCamera | None = None, compile: bool = False,
+        self,
+        config,
+        checkpoint,
+        *,
+        more: Sequence[tuple] = (),
+        views: int = 0,
+        norms: float = 0.0,
+        features: float = 0.0,
+        frames: Sequence[str | Path] = (),
+        source: Sequence[str | Path] = (),
+        background: bool = False,
+        islands: float = 0.0,
+        target: TargetCamera | None = None,
+        compile: bool = False,
         **parameters,
-    ):  # fmt: skip
+    ):
         _check(1 + len(more), views, target, dict(norms=norms, features=features), islands)
         self.views, self.background, self.islands, self.target = views, background, islands, target
         self.networks = [network.Network(*member, **parameters) for member in [(config, checkpoint), *more]]

@@ -240,7 +240,9 @@ def score(submission: str | Path, labels: str | Path, submission_size: Sequence[
     )
     runs = dict(zip(table["id"], table["mask_rle"], strict=True))
     if submission_size is None:
-        size = _infer_size(submission, table["mask_rle"], image_files.read_label(labels / f"{images[0]}.png").shape[::-1])
+        size = _infer_size(
+            submission, table["mask_rle"], image_files.read_label(labels / f"{images[0]}.png").shape[::-1]
+        )
     else:
         size = _checked_size(submission_size)
 
@@ -264,9 +266,7 @@ def _infer_size(submission: Path, runs: Sequence[str], label_size: tuple[int, in
         if last <= width * height:
             return width, height
     found = f"a run ends at pixel {last}, beyond the labels' {label_size} and the competition's {SUBMISSION_SIZE}"
-    raise InputError(
-        Fault(submission, found, "Give the size of its masks as submission_size (--size WIDTH HEIGHT).")
-    )
+    raise InputError(Fault(submission, found, "Give the size of its masks as submission_size (--size WIDTH HEIGHT)."))
 
 
 def _last_pixel(text: str) -> int:

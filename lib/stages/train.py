@@ -72,10 +72,16 @@ def train(
     if self_training:
         add_self_training(cfg, augmented, seed)
     parameters = {
-        "recipe": str(recipe), "max_iters": cfg.max_iters, "batch_size": cfg.batch_size,
-        "load_from": load_from, "self_training": self_training, "seed": seed, "amp": amp, "options": options or {},
+        "recipe": str(recipe),
+        "max_iters": cfg.max_iters,
+        "batch_size": cfg.batch_size,
+        "load_from": load_from,
+        "self_training": self_training,
+        "seed": seed,
+        "amp": amp,
+        "options": options or {},
         "augmented": read_yaml(augmented / "parameters.yaml"),
-    }  # fmt: skip
+    }
     # All that can be refused is refused before `overwrite` deletes a former training.
     if amp not in (*PRECISIONS, True, False):
         raise InputError(f"amp: {amp!r} (expected True, False, {' or '.join(map(repr, PRECISIONS))})")

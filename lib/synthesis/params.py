@@ -74,7 +74,7 @@ class AugmentParams:
     @classmethod
     def neutral(cls, **changed: float) -> AugmentParams:
         """Return parameters without motion, blur, noise or compression, except for the fields in ``changed``."""
-        still = {name: 0.0 for name in RANGES} | {"fov": 0.5, "zoom": 0.5, "jpeg": 101.0}
+        still = dict.fromkeys(RANGES, 0.0) | {"fov": 0.5, "zoom": 0.5, "jpeg": 101.0}
         return cls(**still | changed)
 
     def to_row(self) -> dict[str, float]:

@@ -55,8 +55,10 @@ def fourier_change(source: np.ndarray, target: np.ndarray, share: float = 1.0) -
         source, target: from :func:`thumb`.
         share: how much of the target's amplitude is mixed in (0-1).
     """
-    down, across = (np.exp(-2j * np.pi * np.outer(np.arange(-_LOW, _LOW + 1), np.arange(n)) / n).astype(np.complex64)
-                    for n in source.shape[:2])  # fmt: skip
+    down, across = (
+        np.exp(-2j * np.pi * np.outer(np.arange(-_LOW, _LOW + 1), np.arange(n)) / n).astype(np.complex64)
+        for n in source.shape[:2]
+    )
     # The lowest frequencies alone, three channels first: (3, 2 _LOW + 1, 2 _LOW + 1).
     own, other = (down @ image.transpose(2, 0, 1).astype(np.float32) @ across.T for image in (source, target))
     added = share * (np.abs(other) - np.abs(own)) * np.exp(1j * np.angle(own))

@@ -160,15 +160,21 @@ def estimate_lens(paths: Sequence[str | Path], background: Overlay) -> LensEstim
         f"confidence {confidence:.2f}."
     )
     return LensEstimate(
-        _camera(lens, size).scaled((width, height)), error * scale, shape_error * scale, float(confidence),
-        " ".join(report), _to_show(chosen, lines, best, scale),
-    )  # fmt: skip
+        _camera(lens, size).scaled((width, height)),
+        error * scale,
+        shape_error * scale,
+        float(confidence),
+        " ".join(report),
+        _to_show(chosen, lines, best, scale),
+    )
 
 
 def default_lens(background: Overlay) -> Fisheye:
     """The camera that is expected before any edge is looked at, at the background's size."""
     height, width = background.mask.shape
-    return _camera(prior((width, height), image_circle.find_image_circle(background.mask, (width, height))).mean, (width, height))
+    return _camera(
+        prior((width, height), image_circle.find_image_circle(background.mask, (width, height))).mean, (width, height)
+    )
 
 
 @dataclass(frozen=True)
@@ -267,9 +273,7 @@ def prior(size: tuple[int, int], rim: image_circle.ImageCircle | None) -> plumb_
         centre, focal, off, unsure = ((width - 1) / 2, (height - 1) / 2), width / 2 / _SIDE, 0.03 * width, 0.35
     else:
         centre, focal, off, unsure = (rim.x, rim.y), rim.radius / _RIM, 0.015 * width, 0.2
-    return plumb_line.Prior(
-        np.array([*centre, np.log(focal), 0, 0, 0, 0]), np.array([off, off, unsure, *_K_DEVIATION])
-    )  # fmt: skip
+    return plumb_line.Prior(np.array([*centre, np.log(focal), 0, 0, 0, 0]), np.array([off, off, unsure, *_K_DEVIATION]))
 
 
 def _best(lines: plumb_line.Edges, expected: plumb_line.Prior, view: np.ndarray) -> plumb_line.Fit | None:
@@ -349,7 +353,9 @@ def _evidence(best: plumb_line.Fit) -> str:
     )
 
 
-def _to_show(paths: list[Path], lines: plumb_line.Edges, best: plumb_line.Fit | None, scale: float) -> tuple[Shown, ...]:
+def _to_show(
+    paths: list[Path], lines: plumb_line.Edges, best: plumb_line.Fit | None, scale: float
+) -> tuple[Shown, ...]:
     """The frames with most edges among the first, middle and last third."""
     counts = np.bincount(lines.frame, minlength=len(paths))
     kind = np.full(len(lines.points), 3) if best is None else best.kind

@@ -65,7 +65,10 @@ class Overlay:
         return replace(self, mask=mask, image=plate, deviation=deviation, noise=noise)
 
     def paste(
-        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator | None = None,
+        self,
+        image: np.ndarray,
+        label: np.ndarray,
+        rng: np.random.Generator | None = None,
         region: tuple[int, int, int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Copies of ``uint8 (H, W, 3)`` image and ``uint8 (H, W)`` label with the surroundings over them.

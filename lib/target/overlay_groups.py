@@ -124,11 +124,18 @@ def match_overlay(backgrounds: Sequence[Overlay], frame: np.ndarray) -> int:
         return 0
     small = _shrink(frame)[None]
     plates = np.stack([_shrink(one.image) for one in backgrounds])
-    masks = np.stack([cv2.resize(one.mask.astype(np.float32), _THUMB, interpolation=cv2.INTER_AREA) > 0.99
-                      for one in backgrounds]).reshape(len(backgrounds), -1)  # fmt: skip
+    masks = np.stack(
+        [cv2.resize(one.mask.astype(np.float32), _THUMB, interpolation=cv2.INTER_AREA) > 0.99 for one in backgrounds]
+    ).reshape(len(backgrounds), -1)
     anywhere = masks.any(axis=0)
-    return int(np.argmin([_differences(small, plate, mask)[0, anywhere].mean() if anywhere.any() else 0.0
-                          for plate, mask in zip(plates, masks, strict=True)]))  # fmt: skip
+    return int(
+        np.argmin(
+            [
+                _differences(small, plate, mask)[0, anywhere].mean() if anywhere.any() else 0.0
+                for plate, mask in zip(plates, masks, strict=True)
+            ]
+        )
+    )
 
 
 def _small(path: Path) -> tuple[tuple[int, ...], np.ndarray]:

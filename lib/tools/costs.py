@@ -156,11 +156,11 @@ def _build(config: str) -> nn.Module:
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
-    import lib.internimage  # noqa: F401 (registers the backbone)
+    import lib.internimage
 
     config = ConfigDict(ast.literal_eval(config))
     if config.type == MASK2FORMER:
-        import lib.recipes.mask2former  # noqa: F401 (registers the head)
+        import lib.recipes.mask2former
     init_default_scope("mmseg")
     with torch.device("meta"):
         return MODELS.build(config)

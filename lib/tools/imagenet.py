@@ -49,7 +49,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         pairs = ((query, self.q, self.q_bias), (key, self.k, self.k_bias), (value, self.v, self.v_bias))
-        split = [F.linear(x, layer.weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2) for x, layer, bias in pairs]
+        split = [
+            F.linear(x, layer.weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2) for x, layer, bias in pairs
+        ]
         return self.proj(F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
 
 
@@ -78,9 +80,7 @@ class InternImageClassifier(InternImage):
     Source: the public classification code of Wang et al., CVPR 2023.
     """
 
-    def __init__(
-        self, num_classes: int = 1000, cls_scale: float = 1.5, use_clip_projector: bool = False, **kwargs
-    ):
+    def __init__(self, num_classes: int = 1000, cls_scale: float = 1.5, use_clip_projector: bool = False, **kwargs):
         super().__init__(**kwargs, out_indices=(2, 3) if use_clip_projector else (3,))
         norm_layer, channels = kwargs.get("norm_layer", "LN"), 8 * kwargs.get("channels", 64)
         self.use_clip_projector = use_clip_projector
@@ -189,11 +189,15 @@ def labelled(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
     """
     folders = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
     found = [
-        (file, label) for label, path in enumerate(folders) for file in sorted(path.rglob("*"))
+        (file, label)
+        for label, path in enumerate(folders)
+        for file in sorted(path.rglob("*"))
         if file.suffix.lower() in _SUFFIXES
-    ]  # fmt: skip
+    ]
     if not found:
-        raise InputError(f"{folder}: no pictures (expected one sub-folder per class, with {', '.join(sorted(_SUFFIXES))}).")
+        raise InputError(
+            f"{folder}: no pictures (expected one sub-folder per class, with {', '.join(sorted(_SUFFIXES))})."
+        )
     return found, [path.name for path in folders]
 
 
@@ -211,9 +215,15 @@ class Accuracy:
 
 
 def evaluate(
-    network: nn.Module, folder: str | Path, *, size: int, num_classes: int, batch_size: int = 32, workers: int = 4,
+    network: nn.Module,
+    folder: str | Path,
+    *,
+    size: int,
+    num_classes: int,
+    batch_size: int = 32,
+    workers: int = 4,
     device: str | None = None,
-) -> Accuracy:  # fmt: skip
+) -> Accuracy:
     """Accuracy of a classifier on a folder of images.
 
     Args:
@@ -238,9 +248,10 @@ def evaluate(
     network = network.to(device)
     right = 0
     with (
-        torch.inference_mode(), ThreadPoolExecutor(workers) as pool,
+        torch.inference_mode(),
+        ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(images), desc="classify", unit="image", mininterval=1) as bar,
-    ):  # fmt: skip
+    ):
         for batch, labels in _batches(pool, images, size, batch_size):
             right += int((network(batch.to(device)).argmax(1).cpu() == labels).sum())
             bar.update(len(labels))
@@ -276,13 +287,20 @@ def main(arguments: list[str] | None = None) -> int:
         labelled(args.folder)  # before a download of minutes
         network, size = from_checkpoint(args.checkpoint, ema=args.ema)
         accuracy = evaluate(
-            network, args.folder, size=args.size or size, num_classes=network.head.out_features,
-            batch_size=args.batch_size, workers=args.workers, device=args.device,
-        )  # fmt: skip
+            network,
+            args.folder,
+            size=args.size or size,
+            num_classes=network.head.out_features,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            device=args.device,
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"top-1 {100 * accuracy.top1:.2f} % ({accuracy.right} of {accuracy.images} images, {args.size or size} pixels)")
+    print(
+        f"top-1 {100 * accuracy.top1:.2f} % ({accuracy.right} of {accuracy.images} images, {args.size or size} pixels)"
+    )
     return 0
 
 

@@ -66,7 +66,9 @@ def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
     held = [item for number, item in enumerate(validation) if number % KEPT]
     rng = np.random.default_rng(seed)
     # One camera: what chance may still decide is the weather.
-    draws = [replace(AugmentParams.sample(rng), fov=0.5, zoom=0.5, k1_offset=0.0, vignette=0.0, jpeg=101.0) for _ in held]
+    draws = [
+        replace(AugmentParams.sample(rng), fov=0.5, zoom=0.5, k1_offset=0.0, vignette=0.0, jpeg=101.0) for _ in held
+    ]
     names = [f"{_SPLITS[number % 2].upper()}_{number // 2:04d}" for number in range(len(held))]
 
     def show(job: tuple[str, layout.Item, AugmentParams]) -> None:
@@ -79,7 +81,8 @@ def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
 
     in_threads(show, list(zip(names, held, draws, strict=True)), "rehearsal")
     rows: dict[str, list[tuple]] = {
-        split: [(name, f"./{split}_image/{name}.png") for name in names[number::2]] for number, split in enumerate(_SPLITS)
+        split: [(name, f"./{split}_image/{name}.png") for name in names[number::2]]
+        for number, split in enumerate(_SPLITS)
     }
     for split, items in (("train_source", layout.read_split(data, "train_source")), ("val_source", validation[::KEPT])):
         rows[split] = [(item.id, item.image.resolve(), item.label.resolve()) for item in items]
@@ -107,7 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    counts = ", ".join(f"{len(layout.read_split(out, split))} {split}" for split in ("train_source", "val_source", *_SPLITS))
+    counts = ", ".join(
+        f"{len(layout.read_split(out, split))} {split}" for split in ("train_source", "val_source", *_SPLITS)
+    )
     print(f"{out}: {counts}")
     return 0
 

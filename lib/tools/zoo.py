@@ -81,7 +81,8 @@ def _row(*cells: str) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m lib.tools.zoo", description="List the composed recipes with what they cost; sizes are height x width."
+        prog="python -m lib.tools.zoo",
+        description="List the composed recipes with what they cost; sizes are height x width.",
     )
     parser.add_argument("--variant", nargs="+", choices=tuple(compose.TRAINING), default=tuple(compose.TRAINING))
     parser.add_argument("--head", nargs="+", choices=heads.HEADS, default=heads.HEADS)

@@ -73,7 +73,9 @@ class BendToTarget(BaseTransform):
         if size == (width, height):
             return bent, classes
         way = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-        return cv2.resize(bent, size, interpolation=way), cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        return cv2.resize(bent, size, interpolation=way), cv2.resize(
+            classes, size, interpolation=cv2.INTER_NEAREST_EXACT
+        )
 
 
 @DATA_SAMPLERS.register_module()

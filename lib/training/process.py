@@ -76,7 +76,9 @@ def run(folder: Path, processes: int, max_iters: int, workers: int) -> None:
     env.setdefault("PYTHONFAULTHANDLER", "1")
     cores = os.cpu_count() or 1
     if not gpus():
-        cores -= processes * workers  # a small network is slowed down more by waiting for a core than by having one less
+        cores -= (
+            processes * workers
+        )  # a small network is slowed down more by waiting for a core than by having one less
     if processes > 1 or not gpus():
         env.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     while True:
@@ -87,8 +89,9 @@ def run(folder: Path, processes: int, max_iters: int, workers: int) -> None:
             break
         print(
             f"The training crashed ({_named(end.code)}, see {folder / 'train.log'}); it goes on from {reached.name}.",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            file=sys.stderr,
+            flush=True,
+        )
     if end.fault:
         raise InputError(end.fault)
     if end.code:
@@ -189,7 +192,7 @@ def _work(config: str) -> None:
     last = last_checkpoint(Path(config).parent)
     cfg.resume, cfg.load_from = last is not None, last and str(last)
     if cfg.get("shard"):
-        from lib.training.sharding import ShardedRunner as Runner  # noqa: F811
+        from lib.training.sharding import ShardedRunner as Runner
     runner = Runner.from_cfg(cfg)
     network = getattr(runner.model, "module", runner.model)
     if cfg.get("shard") or (cfg.start_weights and last is None):

@@ -80,8 +80,9 @@ def test_tables_from_a_coarse_grid_are_right_to_a_twentieth_of_a_pixel(target, f
         table = remap.build_table(one, other, turn)
         exact = other.project(one.rays() @ turn.T)
         with np.errstate(invalid="ignore"):
-            margin = (np.abs(exact - ((other.width - 1) / 2, (other.height - 1) / 2))
-                      - (other.width / 2, other.height / 2)).max(axis=-1)  # fmt: skip
+            margin = (
+                np.abs(exact - ((other.width - 1) / 2, (other.height - 1) / 2)) - (other.width / 2, other.height / 2)
+            ).max(axis=-1)
         seen = remap.covered(table)
         assert not seen[~(margin <= 0.05)].any() and seen[margin <= -0.05].all()
         assert not seen.any() or np.abs(table - exact)[seen].max() < 0.05

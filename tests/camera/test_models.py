@@ -15,15 +15,27 @@ PIXELS = (339.0, -32.0, 48.0, -7.0)  # of a surround-view lens, a1 to a4
 CAMERAS = st.one_of(
     st.builds(lambda fov: Pinhole.from_fov(SIZE, fov), st.floats(0.3, 2.8)),
     st.builds(lambda fov, *k: Fisheye.from_fov(SIZE, fov, k), st.floats(0.3, 2.0), small, small, small, small),
-    st.builds(lambda fov, kind: ClassicFisheye.from_fov(SIZE, fov, kind), st.floats(0.3, 3.1),
-              st.sampled_from(ClassicFisheye.KINDS)),
-    st.builds(lambda fov, kind: ClassicFisheye.from_fov(SIZE, fov, kind), st.floats(3.2, 5.5),
-              st.sampled_from(ClassicFisheye.KINDS[:3])),
-    st.builds(lambda aspect, *a: RadialPolynomial(*SIZE, 0.1, 0.1 * aspect, 31.0, 18.5, tuple(x + d for x, d in
-              zip(PIXELS, a, strict=True))), st.floats(0.8, 1.25), *[st.floats(-3, 3)] * 4),
-    st.builds(lambda part, xi, alpha: _wide(part, xi, alpha), st.floats(0.1, 0.95), st.floats(-0.5, 2.5),
-              st.floats(0, 0.9)),
-)  # fmt: skip
+    st.builds(
+        lambda fov, kind: ClassicFisheye.from_fov(SIZE, fov, kind),
+        st.floats(0.3, 3.1),
+        st.sampled_from(ClassicFisheye.KINDS),
+    ),
+    st.builds(
+        lambda fov, kind: ClassicFisheye.from_fov(SIZE, fov, kind),
+        st.floats(3.2, 5.5),
+        st.sampled_from(ClassicFisheye.KINDS[:3]),
+    ),
+    st.builds(
+        lambda aspect, *a: RadialPolynomial(
+            *SIZE, 0.1, 0.1 * aspect, 31.0, 18.5, tuple(x + d for x, d in zip(PIXELS, a, strict=True))
+        ),
+        st.floats(0.8, 1.25),
+        *[st.floats(-3, 3)] * 4,
+    ),
+    st.builds(
+        lambda part, xi, alpha: _wide(part, xi, alpha), st.floats(0.1, 0.95), st.floats(-0.5, 2.5), st.floats(0, 0.9)
+    ),
+)
 
 
 def _wide(part, xi, alpha):

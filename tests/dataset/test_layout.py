@@ -175,7 +175,9 @@ def test_check_allows_background_when_told(data):
 
 
 def test_check_names_several_wrong_values(data):
-    image_files.write_png(data / "val_source_gt" / "VAL_SOURCE_0000.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    image_files.write_png(
+        data / "val_source_gt" / "VAL_SOURCE_0000.png", np.arange(256, dtype=np.uint8).reshape(16, 16)
+    )
     assert "label values 12, 13, 14, 15, 16 and 238 more" in faults_of(data, "val_source")
 
 

@@ -147,7 +147,7 @@ def test_a_segmentor_starts_its_backbone_from_a_checkpoint(tmp_path):
             decode_head=dict(
                 type="FCNHead", in_channels=64, in_index=3, channels=64, num_convs=0, concat_input=False, num_classes=3
             ),
-        )  # fmt: skip
+        )
     )
     segmentor.init_weights()
     assert (segmentor.backbone.levels[2].blocks[0].gamma1 == 0.5).all()

@@ -76,8 +76,14 @@ def test_a_backbone_leaves_heads_behind_and_says_so(backbone, path):
     decode = {"decode_head.conv_seg.weight": torch.ones(2), "auxiliary_head.conv_seg.weight": torch.ones(2)}
     torch.save({"state_dict": under("backbone.", WEIGHTS) | decode}, path)
     assert load_weights(backbone, path).dropped == tuple(decode)
-    names = ("conv_head.0.weight", "head.bias", "clip_projector.norm1_q.0.weight", "fc_norm.0.bias",
-             "dcnv3_head_x4.0.weight", "dcnv3_head_x3.bias")  # fmt: skip
+    names = (
+        "conv_head.0.weight",
+        "head.bias",
+        "clip_projector.norm1_q.0.weight",
+        "fc_norm.0.bias",
+        "dcnv3_head_x4.0.weight",
+        "dcnv3_head_x3.bias",
+    )
     torch.save({"model": WEIGHTS | {name: torch.ones(2) for name in names}}, path)
     assert load_weights(backbone, path).dropped == names
 
@@ -88,8 +94,10 @@ def test_a_segmentor_takes_everything_or_nothing(path):
     assert load_weights(segmentor, path).loaded == len(WEIGHTS) + 2
     assert values(segmentor) == {2.0}
     torch.save(marked(Segmentor(classes=4), 3.0).state_dict(), path)
-    message = (r"weights.pth: fits the network's backbone, but not its heads \(decode_head.weight is \(4, 64, 1, 1\) "
-               r"there and \(3, 64, 1, 1\) in the network; of the network's \d+ weights 2 have")  # fmt: skip
+    message = (
+        r"weights.pth: fits the network's backbone, but not its heads \(decode_head.weight is \(4, 64, 1, 1\) "
+        r"there and \(3, 64, 1, 1\) in the network; of the network's \d+ weights 2 have"
+    )
     with pytest.raises(InputError, match=message):
         load_weights(segmentor, path)
     assert values(segmentor) == {2.0}
@@ -222,5 +230,7 @@ def test_mmengine_training_checkpoints_are_read(tmp_path, backbone):
     trained = runner.model.backbone
     assert report.loaded == len(WEIGHTS)
     assert torch.equal(backbone.patch_embed.conv2.weight, trained.patch_embed.conv2.weight)
-    assert torch.equal(backbone.patch_embed.conv1.weight, torch.load(file, weights_only=False)["state_dict"]
-                       ["backbone.patch_embed.conv1.weight"])  # fmt: skip
+    assert torch.equal(
+        backbone.patch_embed.conv1.weight,
+        torch.load(file, weights_only=False)["state_dict"]["backbone.patch_embed.conv1.weight"],
+    )

@@ -68,8 +68,9 @@ def test_rates_and_decay_by_group():
     shapes = {name: parameter.ndim for name, parameter in network.named_parameters()}
     for group in found:
         assert group["lr"] == pytest.approx(1e-2 * group["lr_scale"])
-        assert group["weight_decay"] == (0.05 if group["group_name"].endswith("_decay") and
-                                         "no" not in group["group_name"] else 0.0)  # fmt: skip
+        assert group["weight_decay"] == (
+            0.05 if group["group_name"].endswith("_decay") and "no" not in group["group_name"] else 0.0
+        )
         for name in group["param_names"]:
             kept = shapes[name] == 1 or "norm" in name or "sampling_offsets" in name
             assert group["group_name"] == f"layer_{layer_of(name, DEPTHS)}_{'no_decay' if kept else 'decay'}"

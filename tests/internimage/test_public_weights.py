@@ -24,14 +24,21 @@ from tests.internimage.test_backbone import published
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=1.0)
 HEAD = {
-    "conv_head.0.weight": (12, 8, 1, 1), "conv_head.1.0.weight": (12,), "conv_head.1.0.running_mean": (12,),
-    "head.weight": (1000, 12), "head.bias": (1000,),
-}  # fmt: skip
+    "conv_head.0.weight": (12, 8, 1, 1),
+    "conv_head.1.0.weight": (12,),
+    "conv_head.1.0.running_mean": (12,),
+    "head.weight": (1000, 12),
+    "head.bias": (1000,),
+}
 PROJECTOR = {
-    "dcnv3_head_x4.0.weight": (4096, 64, 1, 1), "dcnv3_head_x3.weight": (1024, 32, 1, 1),
-    "clip_projector.norm1_q.0.weight": (1024,), "clip_projector.cross_dcn.q_bias": (1024,),
-    "fc_norm.0.weight": (768,), "head.weight": (1000, 768), "head.bias": (1000,),
-}  # fmt: skip
+    "dcnv3_head_x4.0.weight": (4096, 64, 1, 1),
+    "dcnv3_head_x3.weight": (1024, 32, 1, 1),
+    "clip_projector.norm1_q.0.weight": (1024,),
+    "clip_projector.cross_dcn.q_bias": (1024,),
+    "fc_norm.0.weight": (768,),
+    "head.weight": (1000, 768),
+    "head.bias": (1000,),
+}
 
 
 def thin(shapes: dict) -> dict[str, torch.Tensor]:
@@ -179,19 +186,25 @@ def before(name: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("pixel_decoder.encoder.layers.3.attentions.0.sampling_offsets.weight",
-         "pixel_decoder.encoder.layers.3.self_attn.sampling_offsets.weight"),
+        (
+            "pixel_decoder.encoder.layers.3.attentions.0.sampling_offsets.weight",
+            "pixel_decoder.encoder.layers.3.self_attn.sampling_offsets.weight",
+        ),
         ("pixel_decoder.encoder.layers.5.ffns.0.layers.0.0.bias", "pixel_decoder.encoder.layers.5.ffn.layers.0.0.bias"),
         ("pixel_decoder.encoder.layers.5.norms.1.bias", "pixel_decoder.encoder.layers.5.norms.1.bias"),
-        ("transformer_decoder.layers.8.attentions.0.attn.in_proj_weight",
-         "transformer_decoder.layers.8.cross_attn.attn.in_proj_weight"),
-        ("transformer_decoder.layers.0.attentions.1.attn.out_proj.bias",
-         "transformer_decoder.layers.0.self_attn.attn.out_proj.bias"),
+        (
+            "transformer_decoder.layers.8.attentions.0.attn.in_proj_weight",
+            "transformer_decoder.layers.8.cross_attn.attn.in_proj_weight",
+        ),
+        (
+            "transformer_decoder.layers.0.attentions.1.attn.out_proj.bias",
+            "transformer_decoder.layers.0.self_attn.attn.out_proj.bias",
+        ),
         ("transformer_decoder.layers.0.ffns.0.layers.1.weight", "transformer_decoder.layers.0.ffn.layers.1.weight"),
         ("transformer_decoder.post_norm.weight", "transformer_decoder.post_norm.weight"),
         ("pixel_decoder.level_encoding.weight", "pixel_decoder.level_encoding.weight"),
     ],
-)  # fmt: skip
+)
 def test_mask2formers_old_names_become_todays(old, new):
     assert formats.current_name(f"decode_head.{old}") == f"decode_head.{new}"
     assert formats.current_name(f"decode_head.{new}") == f"decode_head.{new}"
@@ -211,9 +224,10 @@ def test_the_names_are_those_of_mmdet():
     encoder = layers.Mask2FormerTransformerEncoder(num_layers=6, layer_cfg=dict(self_attn_cfg=attention, ffn_cfg=ffn))
     plain = dict(embed_dims=8, num_heads=2, batch_first=True)
     decoder = layers.Mask2FormerTransformerDecoder(
-        num_layers=9, return_intermediate=True,
+        num_layers=9,
+        return_intermediate=True,
         layer_cfg=dict(self_attn_cfg=plain, cross_attn_cfg=dict(plain), ffn_cfg=ffn),
-    )  # fmt: skip
+    )
     found = set(under("decode_head.pixel_decoder.encoder.", encoder.state_dict()))
     found |= set(under("decode_head.transformer_decoder.", decoder.state_dict()))
     assert found == {name for name in todays_names() if ".encoder." in name or ".transformer_decoder." in name}
@@ -283,15 +297,28 @@ def rows_taken(path, classes, file_classes: int) -> dict[str, int | None]:
     taken = [{tuple(tensor[i].unique().tolist()) for tensor in tensors} for i in range(len(CLASSES_WITH_BACKGROUND))]
     rows = [values.pop()[0] for values in taken if len(values) == 1]
     found = {name: None if row < 0 else int(row) for name, row in zip(CLASSES_WITH_BACKGROUND, rows, strict=True)}
-    assert {name for name, origin in report.rows.items() if origin is None} == {n for n, r in found.items() if r is None}
+    assert {name for name, origin in report.rows.items() if origin is None} == {
+        n for n, r in found.items() if r is None
+    }
     return found
 
 
 def test_cityscapes_rows_carry_over(path):
     cityscapes = get_classes("cityscapes")
-    expected = dict(Road="road", Sidewalk="sidewalk", Construction="building", Fence="fence", Pole="pole",
-                    Traffic_Light="traffic light", Traffic_Sign="traffic sign", Nature="vegetation", Sky="sky",
-                    Person="person", Rider="rider", Car="car")  # fmt: skip
+    expected = dict(
+        Road="road",
+        Sidewalk="sidewalk",
+        Construction="building",
+        Fence="fence",
+        Pole="pole",
+        Traffic_Light="traffic light",
+        Traffic_Sign="traffic sign",
+        Nature="vegetation",
+        Sky="sky",
+        Person="person",
+        Rider="rider",
+        Car="car",
+    )
     rows = {name: cityscapes.index(theirs) for name, theirs in expected.items()} | {"Background": None}
     assert rows_taken(path, "cityscapes", 19) == rows
     assert rows_taken(path, "cityscapes", 150) == rows  # the public heads kept ADE20K's number of rows
@@ -324,12 +351,17 @@ def test_other_classes_are_refused_unless_said(path):
     torch.save({"state_dict": numbered(19)}, path)
     network = Heads(13)
     stood = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    message = (r"fits but for its number of classes \(decode_head.conv_seg.weight has 19 rows there and 13 in the network\)"
-               r".*load_from {checkpoint: weights.pth, classes: cityscapes}")  # fmt: skip
+    message = (
+        r"fits but for its number of classes \(decode_head.conv_seg.weight has 19 rows there and 13 in the network\)"
+        r".*load_from {checkpoint: weights.pth, classes: cityscapes}"
+    )
     for options, expected in (
         ({}, message),
         (dict(classes="ade20k"), "150 names for a classifier of 19 rows"),
-        (dict(classes="nosuch"), "classes: 'nosuch' .expected one of ade20k, cityscapes, competition, mapillary, a list"),
+        (
+            dict(classes="nosuch"),
+            "classes: 'nosuch' .expected one of ade20k, cityscapes, competition, mapillary, a list",
+        ),
     ):
         with pytest.raises(InputError, match=expected):
             load_weights(network, path, **options)

@@ -145,7 +145,9 @@ def test_names_are_looked_for_here_and_then_fetched(server, folder, monkeypatch)
     assert server.asked == [("/resolve/internimage_t_1k_224.pth", None)]
     (folder / "own.pth").write_bytes(b"own")
     assert fetch("own") == fetch("own.pth") == folder / "own.pth"
-    with pytest.raises(InputError, match="nosuch: no such file, here or in .*weights, nor a name of the public release"):
+    with pytest.raises(
+        InputError, match="nosuch: no such file, here or in .*weights, nor a name of the public release"
+    ):
         fetch("nosuch")
     with pytest.raises(InputError, match="some/internimage_t_1k_224.pth: no such file"):
         fetch("some/internimage_t_1k_224.pth")

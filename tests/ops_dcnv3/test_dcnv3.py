@@ -59,9 +59,15 @@ def test_parity_with_the_public_operator(case):
     kernel, stride, padding, dilation, groups, _, scale, remove_center = stored["args"].tolist()
     inputs = [stored[name].requires_grad_() for name in ("input", "offset", "mask")]
     out = dcnv3(
-        *inputs, kernel_size=int(kernel), stride=int(stride), padding=int(padding), dilation=int(dilation),
-        groups=int(groups), offset_scale=scale, remove_center=bool(remove_center),
-    )  # fmt: skip
+        *inputs,
+        kernel_size=int(kernel),
+        stride=int(stride),
+        padding=int(padding),
+        dilation=int(dilation),
+        groups=int(groups),
+        offset_scale=scale,
+        remove_center=bool(remove_center),
+    )
     grads = torch.autograd.grad(out, inputs, stored["grad_out"])
     for name, value in zip(("out", "grad_input", "grad_offset", "grad_mask"), (out, *grads), strict=True):
         assert_close(value, stored[name], rtol=0, atol=1e-6 * stored[name].abs().max().item(), msg=name)
@@ -73,10 +79,17 @@ def pairs(least, most):
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    kernel_size=pairs(1, 4), stride=pairs(1, 3), padding=pairs(0, 2), dilation=pairs(1, 2), groups=st.integers(1, 3),
-    width=st.integers(1, 3), size=pairs(7, 9), offset_scale=st.sampled_from([0.5, 1.0, 2.0]),
-    spread=st.sampled_from([0.0, 1.0, 30.0]), remove_center=st.booleans(),
-)  # fmt: skip
+    kernel_size=pairs(1, 4),
+    stride=pairs(1, 3),
+    padding=pairs(0, 2),
+    dilation=pairs(1, 2),
+    groups=st.integers(1, 3),
+    width=st.integers(1, 3),
+    size=pairs(7, 9),
+    offset_scale=st.sampled_from([0.5, 1.0, 2.0]),
+    spread=st.sampled_from([0.0, 1.0, 30.0]),
+    remove_center=st.booleans(),
+)
 def test_it_is_its_definition(width, size, groups, spread, **rest):
     kernel = rest["kernel_size"]
     rest["remove_center"] &= kernel[0] % 2 == 1 and kernel[1] % 2 == 1 and kernel != (1, 1)
@@ -137,8 +150,9 @@ def test_low_precision_rounds_the_values_not_the_locations(dtype):
     eps = torch.finfo(dtype).eps
     for value, right in zip(
         (out, *torch.autograd.grad(out.sum(), inputs)),
-        (expected, *torch.autograd.grad(expected.sum(), exact)), strict=True,
-    ):  # fmt: skip
+        (expected, *torch.autograd.grad(expected.sum(), exact)),
+        strict=True,
+    ):
         assert value.dtype == dtype
         assert_close(value.double(), right, rtol=eps, atol=eps * right.abs().max().item())
 

@@ -54,9 +54,13 @@ def emulated(library):
         pointers = [tensor.data_ptr() for tensor in (grad, input, offset, mask, *results)]
         code = [torch.float32, torch.float64, torch.float16, torch.bfloat16].index(dtype)
         failed = library.emulate(
-            code, vector, (ctypes.c_int64 * 10)(*settings), ctypes.c_double(geometry.offset_scale),
-            (ctypes.c_int64 * 4)(*input.shape), (ctypes.c_void_p * 8)(*pointers),
-        )  # fmt: skip
+            code,
+            vector,
+            (ctypes.c_int64 * 10)(*settings),
+            ctypes.c_double(geometry.offset_scale),
+            (ctypes.c_int64 * 4)(*input.shape),
+            (ctypes.c_void_p * 8)(*pointers),
+        )
         assert not failed
         return tuple(value.to(dtype) for value in results)
 
@@ -82,12 +86,21 @@ def kernel(request, tmp_path_factory):
     target = tmp_path_factory.mktemp("emulation") / "emulated.so"
     subprocess.run(
         [
-            *compilation.compiler(), "-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off",
-            "-isystem", str(top / "include"), f"-I{compilation.SOURCES}",
-            str(Path(__file__).parent / "emulation" / "dcnv3_cuda_emulated.cpp"), "-o", str(target),
+            *compilation.compiler(),
+            "-std=c++20",
+            "-O1",
+            "-fPIC",
+            "-shared",
+            "-ffp-contract=off",
+            "-isystem",
+            str(top / "include"),
+            f"-I{compilation.SOURCES}",
+            str(Path(__file__).parent / "emulation" / "dcnv3_cuda_emulated.cpp"),
+            "-o",
+            str(target),
         ],
         check=True,
-    )  # fmt: skip
+    )
     return emulated(ctypes.CDLL(str(target)))
 
 
@@ -97,7 +110,9 @@ def assert_right(kernel, tensors, geometry):
     for name, value, right in zip(NAMES, kernel(tensors, geometry), expected, strict=True):
         assert value.dtype == right.dtype and value.shape == right.shape
         limit = TOLERANCE[right.dtype] * (right.abs().max().item() if right.numel() else 1)
-        assert_close(value.cpu().double(), right.double(), rtol=0, atol=limit, msg=lambda text, at=name: f"{at}: {text}")
+        assert_close(
+            value.cpu().double(), right.double(), rtol=0, atol=limit, msg=lambda text, at=name: f"{at}: {text}"
+        )
 
 
 SETTINGS = {

@@ -30,14 +30,29 @@ def kernels(tmp_path_factory):
     """What ptxas says of each kernel: {(architecture, kernel, dtype, channels per thread): its report}."""
     done = subprocess.run(
         [
-            NVCC, "-c", str(compilation.SOURCES / "dcnv3_cuda.cu"), "-std=c++20", "-O3", "--expt-relaxed-constexpr",
-            "--threads", "2", "-Xptxas", "-v", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-DUSE_CUDA",
-            f"-DTORCH_TARGET_VERSION={compilation.TARGET_VERSION}", "-isystem", str(INCLUDE),
+            NVCC,
+            "-c",
+            str(compilation.SOURCES / "dcnv3_cuda.cu"),
+            "-std=c++20",
+            "-O3",
+            "--expt-relaxed-constexpr",
+            "--threads",
+            "2",
+            "-Xptxas",
+            "-v",
+            "-Xcompiler",
+            "-fPIC,-fvisibility=hidden",
+            "-DUSE_CUDA",
+            f"-DTORCH_TARGET_VERSION={compilation.TARGET_VERSION}",
+            "-isystem",
+            str(INCLUDE),
             *(f"-gencode=arch={name.replace('sm', 'compute')},code={name}" for name in ARCHITECTURES),
-            "-o", str(tmp_path_factory.mktemp("cuda") / "dcnv3_cuda.o"),
+            "-o",
+            str(tmp_path_factory.mktemp("cuda") / "dcnv3_cuda.o"),
         ],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "warning" not in said, said

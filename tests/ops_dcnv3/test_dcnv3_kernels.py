@@ -28,7 +28,9 @@ def case(seed=0, n=2, height=7, width=9, groups=3, depth=5, kernel=3, dtype=torc
 
 def value_and_gradients(tensors, options):
     out = dcnv3(*tensors, **options)
-    return out.detach(), *torch.autograd.grad(out, tensors, torch.sin(torch.arange(out.numel())).view(out.shape).to(out))
+    return out.detach(), *torch.autograd.grad(
+        out, tensors, torch.sin(torch.arange(out.numel())).view(out.shape).to(out)
+    )
 
 
 def assert_same(arguments, tolerance):
@@ -37,15 +39,25 @@ def assert_same(arguments, tolerance):
         expected = value_and_gradients(*arguments)
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == b.dtype
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * (1 + b.abs().max().item() if b.numel() else 1))
+        torch.testing.assert_close(
+            a, b, rtol=tolerance, atol=tolerance * (1 + b.abs().max().item() if b.numel() else 1)
+        )
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(0, 999), st.integers(0, 3), st.integers(3, 12), st.integers(3, 12), st.integers(1, 4),
-    st.sampled_from([1, 3, 4, 7, 8, 16, 17, 32, 50]), st.sampled_from([1, 3, 5]), st.integers(1, 2), st.integers(1, 2),
-    st.booleans(), st.sampled_from([0.5, 3.0, 100.0]),
-)  # fmt: skip
+    st.integers(0, 999),
+    st.integers(0, 3),
+    st.integers(3, 12),
+    st.integers(3, 12),
+    st.integers(1, 4),
+    st.sampled_from([1, 3, 4, 7, 8, 16, 17, 32, 50]),
+    st.sampled_from([1, 3, 5]),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.booleans(),
+    st.sampled_from([0.5, 3.0, 100.0]),
+)
 def test_kernels_equal_the_pytorch_implementation(
     seed, n, height, width, groups, depth, kernel, stride, dilation, center, far
 ):
@@ -54,7 +66,9 @@ def test_kernels_equal_the_pytorch_implementation(
     assert_same(arguments, 1e-5)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)]
+)
 def test_kernels_serve_all_floating_types(dtype, tolerance):
     assert_same(case(depth=16, dtype=dtype), tolerance)
 

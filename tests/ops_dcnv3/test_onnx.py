@@ -4,12 +4,12 @@ import sys
 
 import pytest
 import torch
-from tests.ops_dcnv3.test_dcnv3 import setting, tensors
 from torch import nn
 from torch.testing import assert_close
 
 from ops_dcnv3 import DCNv3, dcnv3
 from ops_dcnv3.onnx import export
+from tests.ops_dcnv3.test_dcnv3 import setting, tensors
 
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=2.0)
 
@@ -134,10 +134,13 @@ def test_the_layer(arguments, runtime):
 KINDS = {
     "post-norm": dict(layer_scale=1.0, post_norm=True, offset_scale=2.0),
     "huge": dict(
-        dw_kernel_size=5, res_post_norm=True, center_feature_scale=True,
-        level2_post_norm=True, level2_post_norm_block_ids=[0],
+        dw_kernel_size=5,
+        res_post_norm=True,
+        center_feature_scale=True,
+        level2_post_norm=True,
+        level2_post_norm_block_ids=[0],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-import lib.internimage  # noqa: F401 (registers the backbone)
+import lib.internimage
 from lib import recipes
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
@@ -19,11 +19,17 @@ from lib.recipes.heads import HEADS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOTALS = {
-    ("upernet", "t", "ade20k"): 59, ("upernet", "s", "ade20k"): 80, ("upernet", "b", "ade20k"): 128,
-    ("upernet", "l", "ade20k"): 256, ("upernet", "xl", "ade20k"): 368, ("upernet", "h", "ade20k"): 1120,
-    ("mask2former", "h", "ade20k"): 1310, ("mask2former", "h", "cityscapes"): 1094,
-    ("segformer", "l", "cityscapes"): 220, ("segformer", "xl", "cityscapes"): 330,
-}  # fmt: skip
+    ("upernet", "t", "ade20k"): 59,
+    ("upernet", "s", "ade20k"): 80,
+    ("upernet", "b", "ade20k"): 128,
+    ("upernet", "l", "ade20k"): 256,
+    ("upernet", "xl", "ade20k"): 368,
+    ("upernet", "h", "ade20k"): 1120,
+    ("mask2former", "h", "ade20k"): 1310,
+    ("mask2former", "h", "cityscapes"): 1094,
+    ("segformer", "l", "cityscapes"): 220,
+    ("segformer", "xl", "cityscapes"): 330,
+}
 """Millions of parameters in the public tables, auxiliary heads and all."""
 ROUNDED = {1120: 10, 1310: 10}
 """Those given in thousand millions, to their last digit."""
@@ -34,7 +40,7 @@ def build(recipe):
     from mmseg.registry import MODELS
 
     if recipe.model.decode_head.type == "Mask2FormerLogitsHead":
-        import lib.recipes.mask2former  # noqa: F401 (registers the head)
+        import lib.recipes.mask2former
     init_default_scope("mmseg")
     with torch.device("meta"):
         return MODELS.build(recipe.model)
@@ -172,7 +178,7 @@ LAYOUTS = {
 def test_published_data_sets_are_read(kind, tmp_path):
     from mmseg.registry import DATASETS
 
-    import lib.training.registry  # noqa: F401 (registers the data sets)
+    import lib.training.registry
 
     name = f"segformer_internimage_t_{kind}_64x64_1k"
     with pytest.raises(InputError, match=f"no such folder .* those of {kind}"):
@@ -205,9 +211,12 @@ def test_background_is_not_scored():
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"max_iters": -3}, "max_iters: -3 .expected: a whole number"), ({"batch_size": 0}, "batch_size: 0"),
-     ({"options": {"acumulate": 4}}, "options: 'acumulate' is no entry of a recipe")],
-)  # fmt: skip
+    [
+        ({"max_iters": -3}, "max_iters: -3 .expected: a whole number"),
+        ({"batch_size": 0}, "batch_size: 0"),
+        ({"options": {"acumulate": 4}}, "options: 'acumulate' is no entry of a recipe"),
+    ],
+)
 def test_what_no_training_can_do_is_refused(given, message, tmp_path):
     with pytest.raises(InputError, match=message):
         recipes.resolve("demo", tmp_path, **given)

@@ -114,16 +114,23 @@ def test_an_image_depends_on_seed_split_and_number_alone(data, tmp_path):
     reseeded = write(tmp_path / "seed", source=1, val=0, target=0, test=0, size=SIZE, source_size=SOURCE_SIZE, seed=1)
     name = "train_source_image/TRAIN_SOURCE_0000.png"
     assert ours[name] != (reseeded / name).read_bytes()
-    drawn = [data / f"{folder}/{image}.png" for folder, image in
-             (("train_source_image", "TRAIN_SOURCE_0000"), ("val_source_image", "VALID_SOURCE_000"))]  # fmt: skip
+    drawn = [
+        data / f"{folder}/{image}.png"
+        for folder, image in (("train_source_image", "TRAIN_SOURCE_0000"), ("val_source_image", "VALID_SOURCE_000"))
+    ]
     assert drawn[0].read_bytes() != drawn[1].read_bytes()
 
 
 def test_a_killed_run_goes_on_to_the_same_files(data, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(data, copy)
-    lost = ["train_source_image/TRAIN_SOURCE_0003.png", "withheld/test_gt/TEST_0002.png", "test.csv",
-            "train_target_image/TRAIN_TARGET_0001.png", "withheld/background.png"]  # fmt: skip
+    lost = [
+        "train_source_image/TRAIN_SOURCE_0003.png",
+        "withheld/test_gt/TEST_0002.png",
+        "test.csv",
+        "train_target_image/TRAIN_TARGET_0001.png",
+        "withheld/background.png",
+    ]
     for name in lost:
         (copy / name).unlink()
     kept = copy / "train_source_image" / "TRAIN_SOURCE_0004.png"

@@ -43,7 +43,9 @@ def picture(size=(200, 120)):
 
 def bare(size=(160, 90), appearance="none"):
     """A target without surroundings."""
-    nothing = Overlay(np.zeros(size[::-1], bool), np.zeros((*size[::-1], 3), np.uint8), np.zeros(size[::-1], np.float32))
+    nothing = Overlay(
+        np.zeros(size[::-1], bool), np.zeros((*size[::-1], 3), np.uint8), np.zeros(size[::-1], np.float32)
+    )
     looks = np.array([[[128, 128, 128], [30, 10, 10]]], np.float32), np.full((1, 72, 128, 3), 90, np.uint8)
     return TargetCamera(nothing, Fisheye.from_fov(size, 2.0), None, *looks, appearance)
 
@@ -106,7 +108,9 @@ def test_a_crop_is_what_the_whole_has_there(way, sample, known):
 
 def test_statistics_move_to_the_targets():
     image, label = picture((320, 180))
-    found = appearance.statistics(bare((320, 180), "statistics").transform(image, label, AugmentParams.neutral())[0][40:140, 60:260])
+    found = appearance.statistics(
+        bare((320, 180), "statistics").transform(image, label, AugmentParams.neutral())[0][40:140, 60:260]
+    )
     before = appearance.statistics(image[40:140, 60:260])
     wanted = bare().statistics[0]
     assert np.abs(found[0] - wanted[0]).sum() < 0.5 * np.abs(before[0] - wanted[0]).sum()
@@ -164,7 +168,7 @@ def test_a_class_on_one_image_alone_is_drawn_as_often_as_classes_go(tmp_path):
 def test_training_bends_its_crops_itself(sample, known):
     from mmseg.registry import DATASETS
 
-    import lib.training.registry  # noqa: F401 (registers the data set)
+    import lib.training.registry
     from lib import recipes
     from lib.training.online import WeightedInfiniteSampler
 
@@ -196,7 +200,9 @@ def test_a_fitted_lens_is_used_and_told_of(sample, known, tmp_path):
 
 
 def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
-    still = TargetCamera.read(augment(sample, tmp_path / "fixed", lens="fixed", motion=False, appearance="none", copies=0))
+    still = TargetCamera.read(
+        augment(sample, tmp_path / "fixed", lens="fixed", motion=False, appearance="none", copies=0)
+    )
     moving = replace(still, motion=True)
     image, label = picture()
     first, second = (AugmentParams.sample(np.random.default_rng(seed)) for seed in (1, 2))
@@ -209,7 +215,9 @@ def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
 def test_a_source_that_sees_less_is_drawn_smaller():
     image, label = picture()
     share = [
-        (replace(bare(), source_fov=view, mirror=False).transform(image, label, AugmentParams.neutral())[1] == IGNORE).mean()
+        (
+            replace(bare(), source_fov=view, mirror=False).transform(image, label, AugmentParams.neutral())[1] == IGNORE
+        ).mean()
         for view in ((0.8, 0.8), (1.6, 1.6))
     ]
     assert share[0] > share[1] + 0.1

@@ -33,7 +33,7 @@ def random_run(folder: Path, seed: int, scale=SIZE) -> tuple[Path, Path]:
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
-    import lib.internimage  # noqa: F401 registers the backbone
+    import lib.internimage
 
     cfg = recipes.load("demo")
     cfg.scale, cfg.crop_size, cfg.amp = scale, (64, 96), False
@@ -270,9 +270,18 @@ def ready(sample, tmp_path):
 
 def test_every_parameter_reaches_the_masks(sample, ready, other):
     everything = dict(
-        checkpoint=[ready / "train" / "iter_1.pth", other[1]], sliding=True, flip=True, scales=[1.0, 0.7],
-        blend="gaussian", views=2, norms=0.5, features=0.3, background=True, islands=2.0, batch=6,
-    )  # fmt: skip
+        checkpoint=[ready / "train" / "iter_1.pth", other[1]],
+        sliding=True,
+        flip=True,
+        scales=[1.0, 0.7],
+        blend="gaussian",
+        views=2,
+        norms=0.5,
+        features=0.3,
+        background=True,
+        islands=2.0,
+        batch=6,
+    )
     masks = infer(sample, ready, **everything)
     first = {path.name: path.read_bytes() for path in masks.glob("*.png")}
     for name in first:
@@ -299,12 +308,17 @@ def test_what_is_off_is_not_noted(sample, ready):
 @pytest.mark.parametrize(
     "given, said",
     [
-        (dict(blend="cubic"), "blend: 'cubic'"), (dict(batch=0), "batch: 0"), (dict(views=-1), "views: -1"),
-        (dict(norms=1.5), "norms: 1.5"), (dict(features=-1), "features: -1"),
-        (dict(islands=-1), "islands: -1"), (dict(checkpoint=[]), "empty list"),
-        (dict(checkpoint=["gone.pth"]), r"gone\.pth: no such file"), (dict(scales=[1, 0]), "scales"),
+        (dict(blend="cubic"), "blend: 'cubic'"),
+        (dict(batch=0), "batch: 0"),
+        (dict(views=-1), "views: -1"),
+        (dict(norms=1.5), "norms: 1.5"),
+        (dict(features=-1), "features: -1"),
+        (dict(islands=-1), "islands: -1"),
+        (dict(checkpoint=[]), "empty list"),
+        (dict(checkpoint=["gone.pth"]), r"gone\.pth: no such file"),
+        (dict(scales=[1, 0]), "scales"),
     ],
-)  # fmt: skip
+)
 def test_bad_parameters_are_refused_before_masks_are_deleted(sample, ready, given, said):
     mask = ready / "masks" / "TEST_0000.png"
     image_files.write_png(mask, np.zeros((2, 2), np.uint8))

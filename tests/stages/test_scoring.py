@@ -10,7 +10,7 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
 from lib.errors import InputError
 from lib.stages import submit
-from tests.stages.test_submit import SIZE, data, masks, quick_record, written  # noqa: F401 (fixtures)
+from tests.stages.test_submit import SIZE, data, masks, quick_record, written
 
 
 def small_submission(path, rows: dict[str, str], images=("A",)):
@@ -29,11 +29,14 @@ def test_score_worked_out_by_hand(tmp_path):
         dtype=np.uint8,
     )
     image_files.write_png(tmp_path / "labels" / "A.png", label)
-    path = small_submission(tmp_path / "s.csv", {
-        f"A_class_{ROAD}": "1 3 7 2",  # 3 right, 1 missed, 1 on Background, 1 on IGNORE that does not count
-        f"A_class_{SKY}": "4 2",  # 1 right, 1 missed, 1 on Road
-        f"A_class_{CAR}": "6 1",  # no label shows a car
-    })  # fmt: skip
+    path = small_submission(
+        tmp_path / "s.csv",
+        {
+            f"A_class_{ROAD}": "1 3 7 2",  # 3 right, 1 missed, 1 on Background, 1 on IGNORE that does not count
+            f"A_class_{SKY}": "4 2",  # 1 right, 1 missed, 1 on Road
+            f"A_class_{CAR}": "6 1",  # no label shows a car
+        },
+    )
     found = submit.score(path, tmp_path / "labels", (4, 2))
     assert found.index.tolist() == [*CLASSES, "mIoU"]
     assert found["Road"] == pytest.approx(3 / 5)

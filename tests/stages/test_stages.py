@@ -77,7 +77,10 @@ def test_augmented_images_look_like_targets(sample, augmented):
             label = image_files.read_label(item.label)
             assert label.shape == (108, 192) == image_files.read_image(item.image).shape[:2]
             assert (label == BACKGROUND).mean() > 0.05
-    mask, plate = image_files.read_label(folder / "overlay_mask.png") > 0, image_files.read_image(folder / "overlay.png")
+    mask, plate = (
+        image_files.read_label(folder / "overlay_mask.png") > 0,
+        image_files.read_image(folder / "overlay.png"),
+    )
     mask = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0  # its edge is soft
     off = image_files.read_image(items[0].image)[mask].astype(float) - plate[mask]  # but for noise and compression
     assert np.abs(off).mean() < 8
@@ -120,10 +123,10 @@ def test_known_cameras_bend_the_source_exactly():
     source, target = source_camera((640, 360)), target_camera((320, 180))
     image, label = render(5, source)
     truth = render(5, target)[1]
-    nothing = Overlay(
-        np.zeros((180, 320), bool), np.zeros((180, 320, 3), np.uint8), np.zeros((180, 320), np.float32)
+    nothing = Overlay(np.zeros((180, 320), bool), np.zeros((180, 320, 3), np.uint8), np.zeros((180, 320), np.float32))
+    knowing = TargetCamera(
+        nothing, target, source, np.zeros((1, 2, 3)), np.zeros((1, 72, 128, 3)), "none", mirror=False
     )
-    knowing = TargetCamera(nothing, target, source, np.zeros((1, 2, 3)), np.zeros((1, 72, 128, 3)), "none", mirror=False)
     _, bent = knowing.transform(image, label, AugmentParams.neutral())
     seen = bent != IGNORE
     assert 0.1 < seen.mean() < 0.9
@@ -143,7 +146,9 @@ def test_augmented_images_take_on_the_targets_colours(sample, augmented, tmp_pat
     view = image_files.read_label(augmented / "augmented" / "overlay_mask.png") == 0
 
     def distance(folder):
-        images = [image_files.read_image(item.image) for item in layout.read_split(folder / "augmented", "train_source")]
+        images = [
+            image_files.read_image(item.image) for item in layout.read_split(folder / "augmented", "train_source")
+        ]
         return np.abs(
             np.mean([i[view].mean(0) for i in images], 0) - np.mean([f[view].mean(0) for f in frames], 0)
         ).max()
@@ -240,8 +245,12 @@ def _wait_until_gone(out: Path) -> None:
 def test_start_weights_of_another_variant_are_refused(trained, augmented, tmp_path):
     out = tmp_path / "other"
     shutil.copytree(augmented, out)
-    wide = {**SMALL, "model.backbone.channels": 32, "model.decode_head.in_channels": [32, 64, 128, 256],
-            "model.auxiliary_head.in_channels": 128}  # fmt: skip
+    wide = {
+        **SMALL,
+        "model.backbone.channels": 32,
+        "model.decode_head.in_channels": [32, 64, 128, 256],
+        "model.auxiliary_head.in_channels": 128,
+    }
     with pytest.raises(InputError, match="best_mIoU_iter_.*pth") as refusal:
         train.train(out, max_iters=2, batch_size=2, options=wide, load_from=train.best_checkpoint(trained))
     assert "\n" not in str(refusal.value)
@@ -286,7 +295,9 @@ def test_other_classes_carry_over_by_name_when_asked(trained, augmented, tmp_pat
     start = {"checkpoint": "cityscapes", "classes": "cityscapes"}
     best = train.train(out, max_iters=1, batch_size=2, options=still, load_from=start)
     bias = torch.load(best, weights_only=False)["state_dict"]["decode_head.conv_seg.bias"].tolist()
-    assert bias[:2] == [1, 2] and bias[CLASSES_WITH_BACKGROUND.index("Car")] == get_classes("cityscapes").index("car") + 1
+    assert (
+        bias[:2] == [1, 2] and bias[CLASSES_WITH_BACKGROUND.index("Car")] == get_classes("cityscapes").index("car") + 1
+    )
     assert bias[BACKGROUND] == 0
     assert "Construction from building" in (out / "train" / "train.log").read_text()
     assert read_yaml(out / "train" / "parameters.yaml")["load_from"] == start
@@ -315,7 +326,9 @@ def test_killed_inference_ends_with_the_same_files(sample, trained, tmp_path):
     whole = infer(sample, trained)
     out = tmp_path / "killed"
     shutil.copytree(trained, out, ignore=shutil.ignore_patterns("masks", "visualization"))
-    slow = "import lib.stages.infer as i, time; f = i._write_picture; i._write_picture = lambda *a: (f(*a), time.sleep(2))"
+    slow = (
+        "import lib.stages.infer as i, time; f = i._write_picture; i._write_picture = lambda *a: (f(*a), time.sleep(2))"
+    )
     process = start(f"{slow}; i.infer({str(sample)!r}, {str(out)!r})")
     kill_when(process, lambda: any(out.glob("visualization/TEST*.jpg")))
     done = len(list(out.glob("visualization/TEST*.jpg")))

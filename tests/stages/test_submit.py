@@ -225,9 +225,12 @@ def test_size_may_be_a_list_or_numpy(masks, data, tmp_path):
 def test_check_returns_frequencies(written, masks, data):
     found = submit.check(written, masks, data, SIZE)
     assert found.index.tolist() == list(CLASSES)
-    resized = np.stack([
-        cv2.resize(image_files.read_label(masks / f"{i}.png"), SIZE, interpolation=cv2.INTER_NEAREST_EXACT) for i in IDS
-    ])  # fmt: skip
+    resized = np.stack(
+        [
+            cv2.resize(image_files.read_label(masks / f"{i}.png"), SIZE, interpolation=cv2.INTER_NEAREST_EXACT)
+            for i in IDS
+        ]
+    )
     expected = [(resized == c).mean() for c in range(len(CLASSES))]
     np.testing.assert_allclose(found["pixels"], expected)
     assert found.loc["Car", "images"] == 1

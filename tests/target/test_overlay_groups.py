@@ -59,7 +59,7 @@ def test_frames_of_two_cars_are_told_apart(tmp_path):
 def test_one_car_stays_one(tmp_path, more):
     own = frames(0, 30, tmp_path)
     own += {
-        "nothing": lambda: [],
+        "nothing": list,
         "standing": lambda: frames(0, 20, tmp_path, scene=5),
         "dusk": lambda: frames(0, 20, tmp_path, first=50, light=0.55),
         "few others": lambda: frames(1, 5, tmp_path),

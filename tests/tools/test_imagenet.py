@@ -18,21 +18,32 @@ MILLIONS = {"t": "30", "s": "50", "b": "97", "l": "223", "xl": "335", "h": "1.08
 """Parameters in the public tables, with the classifier of 1,000 classes. H has 1,089.6: its 1.08 billion were cut."""
 
 POOLED = {
-    "conv_head.0.weight": (12, 8, 1, 1), "conv_head.1.0.weight": (12,), "conv_head.1.0.bias": (12,),
-    "conv_head.1.0.running_mean": (12,), "conv_head.1.0.running_var": (12,), "conv_head.1.0.num_batches_tracked": (),
-    "head.weight": (1000, 12), "head.bias": (1000,),
-}  # fmt: skip
+    "conv_head.0.weight": (12, 8, 1, 1),
+    "conv_head.1.0.weight": (12,),
+    "conv_head.1.0.bias": (12,),
+    "conv_head.1.0.running_mean": (12,),
+    "conv_head.1.0.running_var": (12,),
+    "conv_head.1.0.num_batches_tracked": (),
+    "head.weight": (1000, 12),
+    "head.bias": (1000,),
+}
 """Names and shapes on top of a backbone that ends in 8 channels."""
 
 ATTENDED = {
-    "dcnv3_head_x4.0.weight": (4096, 64, 1, 1), "dcnv3_head_x4.0.bias": (4096,),
-    "dcnv3_head_x3.weight": (1024, 32, 1, 1), "dcnv3_head_x3.bias": (1024,),
+    "dcnv3_head_x4.0.weight": (4096, 64, 1, 1),
+    "dcnv3_head_x4.0.bias": (4096,),
+    "dcnv3_head_x3.weight": (1024, 32, 1, 1),
+    "dcnv3_head_x3.bias": (1024,),
     **{f"clip_projector.norm1_{x}.0.{kind}": (1024,) for x in "qkv" for kind in ("weight", "bias")},
     **{f"clip_projector.cross_dcn.{x}.weight": (1024, 1024) for x in "qkv"},
     **{f"clip_projector.cross_dcn.{x}_bias": (1024,) for x in "qkv"},
-    "clip_projector.cross_dcn.proj.weight": (768, 1024), "clip_projector.cross_dcn.proj.bias": (768,),
-    "fc_norm.0.weight": (768,), "fc_norm.0.bias": (768,), "head.weight": (1000, 768), "head.bias": (1000,),
-}  # fmt: skip
+    "clip_projector.cross_dcn.proj.weight": (768, 1024),
+    "clip_projector.cross_dcn.proj.bias": (768,),
+    "fc_norm.0.weight": (768,),
+    "fc_norm.0.bias": (768,),
+    "head.weight": (1000, 768),
+    "head.bias": (1000,),
+}
 """Names and shapes on top of a backbone of 8 channels (64 at its end)."""
 
 
@@ -53,8 +64,9 @@ def test_parameters_agree_with_the_public_table(variant):
 
 @pytest.mark.parametrize("attended", [False, True])
 def test_the_classifiers_names_are_the_public_ones(attended):
-    network = InternImageClassifier(**TINY | ({} if attended else dict(channels=1, groups=[1] * 4)),
-                                    use_clip_projector=attended)  # fmt: skip
+    network = InternImageClassifier(
+        **TINY | ({} if attended else dict(channels=1, groups=[1] * 4)), use_clip_projector=attended
+    )
     top = {k: tuple(v.shape) for k, v in network.state_dict().items() if not k.startswith(("patch_embed.", "levels."))}
     assert top == (ATTENDED if attended else POOLED)
 
@@ -85,7 +97,9 @@ PUBLIC_SCORES = {
 
 @pytest.mark.parametrize("attended", [False, True])
 def test_scores_are_the_public_ones(attended):
-    network = InternImageClassifier(num_classes=4, use_clip_projector=attended, drop_path_rate=0.0, **TINY).double().eval()
+    network = (
+        InternImageClassifier(num_classes=4, use_clip_projector=attended, drop_path_rate=0.0, **TINY).double().eval()
+    )
     for i, (name, parameter) in enumerate(sorted(network.named_parameters())):
         values = 0.2 * torch.sin(0.37 * torch.arange(parameter.numel(), dtype=torch.float64) + i)
         norm = parameter.ndim == 1 and name.endswith("weight")

@@ -10,13 +10,13 @@ from lib import recipes
 from lib.errors import InputError
 from lib.stages import train
 from lib.training import process
-from tests.stages.test_stages import SMALL, augmented  # noqa: F401 (a fixture)
+from tests.stages.test_stages import SMALL, augmented
 
 NAME = "backbone.levels.0.blocks.0.dcn.input_proj.weight"
 STILL = {**SMALL, "max_iters": 4, "warmup_iters": 0, "val_interval": 2}
 
 
-def run(augmented, folder, processes=1, **options):  # noqa: F811
+def run(augmented, folder, processes=1, **options):
     """Four iterations on crops that are always the same, as `training.train` runs them; returns the last checkpoint."""
     cfg = recipes.resolve("demo", augmented / "augmented", batch_size=2, options={**STILL, **options})
     cfg.train_dataloader.dataset.pipeline[2:-1] = [dict(type="Resize", scale=(160, 96), keep_ratio=False)]
@@ -50,7 +50,7 @@ AVERAGED = dict(accumulate=2, clip_grad=1.0, ema=0.5)
 
 
 @pytest.fixture(scope="module")
-def averaged(augmented, tmp_path_factory):  # noqa: F811
+def averaged(augmented, tmp_path_factory):
     """A finished training with two iterations per step, and an average of half and half."""
     folder = tmp_path_factory.mktemp("runs") / "averaged"
     run(augmented, folder, **AVERAGED)
@@ -81,7 +81,7 @@ def test_inference_uses_the_average(averaged):
     assert all(torch.equal(used[name], value) for name, value in weights(saved(averaged, 4)).items())
 
 
-def test_a_stopped_training_ends_with_the_same_weights(averaged, augmented, tmp_path):  # noqa: F811
+def test_a_stopped_training_ends_with_the_same_weights(averaged, augmented, tmp_path):
     folder = stopped(averaged, tmp_path / "stopped")
     second, first = run(augmented, folder, **AVERAGED), saved(averaged, 4)
     assert "resumed epoch: 0, iter: 2" in (folder / "train.log").read_text()
@@ -136,7 +136,7 @@ def test_a_training_that_crashes_again_without_progress_is_given_up(averaged, tm
         crashing(averaged, tmp_path / "early", monkeypatch, 1)
 
 
-def test_spread_weights_train_as_whole_ones(augmented, tmp_path):  # noqa: F811
+def test_spread_weights_train_as_whole_ones(augmented, tmp_path):
     options = dict(processes=2, accumulate=2, clip_grad=1.0)
     whole = run(augmented, tmp_path / "whole", **options)
     options |= {"shard": True, "model.backbone.with_cp": True}
@@ -189,7 +189,7 @@ def test_precisions_are_chosen():
         (dict(processes=2, amp="fp16", options={**SMALL, "shard": True}), "shard: with processes=2 and amp='fp16'"),
     ],
 )
-def test_requests_that_cannot_be_met_are_refused(request_, message, augmented):  # noqa: F811
+def test_requests_that_cannot_be_met_are_refused(request_, message, augmented):
     with pytest.raises(InputError, match=message):
         train.train(augmented, **request_)
     assert not (augmented / "train").exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-import lib.internimage  # noqa: F401 (registers the backbone)
+import lib.internimage
 from lib import recipes
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE
@@ -20,11 +20,22 @@ from lib.stages.augment import augment, rare_class_weights
 from lib.training import self_training
 
 QUICK = dict(
-    max_iters=4, batch_size=2, self_training=True,
-    options={"scale": (192, 108), "crop_size": (96, 160), "num_workers": 1, "val_interval": 100,
-             "model.decode_head.dropout_ratio": 0.1, "self_training.warmup": 0.25, "self_training.threshold": 0.1,
-             "self_training.mix": 0.5, "self_training.mask_ratio": 0.5, "self_training.colour": 0.4},
-)  # fmt: skip
+    max_iters=4,
+    batch_size=2,
+    self_training=True,
+    options={
+        "scale": (192, 108),
+        "crop_size": (96, 160),
+        "num_workers": 1,
+        "val_interval": 100,
+        "model.decode_head.dropout_ratio": 0.1,
+        "self_training.warmup": 0.25,
+        "self_training.threshold": 0.1,
+        "self_training.mix": 0.5,
+        "self_training.mask_ratio": 0.5,
+        "self_training.colour": 0.4,
+    },
+)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +53,7 @@ def crops(bent, **changed):
 
     cfg = recipes.resolve("demo", bent / "augmented", options=QUICK["options"] | changed)
     self_training.add(cfg, bent / "augmented", seed=5)
-    import lib.training.self_training.pairs  # noqa: F401 (registers it)
+    import lib.training.self_training.pairs
 
     init_default_scope("mmseg")
     return DATASETS.build(cfg.train_dataloader.dataset)

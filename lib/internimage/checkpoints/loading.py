@@ -117,7 +117,9 @@ def start(load_from: str | Path | Mapping) -> tuple[str, dict]:
     options = dict(load_from)
     if "checkpoint" not in options or (unknown := set(options) - _OPTIONS):
         fault = "no checkpoint" if "checkpoint" not in options else f"{sorted(unknown)[0]!r}"
-        raise InputError(f"load_from: {fault} (expected a file, a URL, a name, or a mapping of {', '.join(sorted(_OPTIONS))})")
+        raise InputError(
+            f"load_from: {fault} (expected a file, a URL, a name, or a mapping of {', '.join(sorted(_OPTIONS))})"
+        )
     return str(options.pop("checkpoint")), options
 
 
@@ -163,7 +165,9 @@ def _unused(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[s
         part = next((head for head in formats.HEADS if name.startswith(head)), None)
         if part and not formats.has(part, wanted):
             unused[name] = "of the classification head"
-        elif name.startswith("decode_head.conv_seg.") and "decode_head.cls_embed.weight" in found and name not in wanted:
+        elif (
+            name.startswith("decode_head.conv_seg.") and "decode_head.cls_embed.weight" in found and name not in wanted
+        ):
             unused[name] = "never used by Mask2Former"
     return unused
 

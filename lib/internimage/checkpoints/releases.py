@@ -28,30 +28,46 @@ ADDRESS = "https://huggingface.co/OpenGVLab/InternImage/resolve/main/{}.pth"
 
 RELEASED = (
     # Classification: of 1,000 classes unless the name says 22k (21,841) or inat18 (8,142).
-    "internimage_t_1k_224", "internimage_s_1k_224", "internimage_b_1k_224",
-    "internimage_l_22k_192to384", "internimage_l_22kto1k_384",
-    "internimage_xl_22k_192to384", "internimage_xl_22kto1k_384",
-    "internimage_h_jointto22k_384", "internimage_h_22kto1k_640", "internimage_h_22ktoinat18_384",
-    "internimage_g_pretrainto22k_384", "internimage_g_22kto1k_512",
+    "internimage_t_1k_224",
+    "internimage_s_1k_224",
+    "internimage_b_1k_224",
+    "internimage_l_22k_192to384",
+    "internimage_l_22kto1k_384",
+    "internimage_xl_22k_192to384",
+    "internimage_xl_22kto1k_384",
+    "internimage_h_jointto22k_384",
+    "internimage_h_22kto1k_640",
+    "internimage_h_22ktoinat18_384",
+    "internimage_g_pretrainto22k_384",
+    "internimage_g_22kto1k_512",
     # Segmentation.
-    "upernet_internimage_t_512_160k_ade20k", "upernet_internimage_s_512_160k_ade20k",
-    "upernet_internimage_b_512_160k_ade20k", "upernet_internimage_l_640_160k_ade20k",
-    "upernet_internimage_xl_640_160k_ade20k", "upernet_internimage_h_896_160k_ade20k",
-    "upernet_internimage_t_512x1024_160k_cityscapes", "upernet_internimage_s_512x1024_160k_cityscapes",
-    "upernet_internimage_b_512x1024_160k_cityscapes", "upernet_internimage_l_512x1024_160k_cityscapes",
+    "upernet_internimage_t_512_160k_ade20k",
+    "upernet_internimage_s_512_160k_ade20k",
+    "upernet_internimage_b_512_160k_ade20k",
+    "upernet_internimage_l_640_160k_ade20k",
+    "upernet_internimage_xl_640_160k_ade20k",
+    "upernet_internimage_h_896_160k_ade20k",
+    "upernet_internimage_t_512x1024_160k_cityscapes",
+    "upernet_internimage_s_512x1024_160k_cityscapes",
+    "upernet_internimage_b_512x1024_160k_cityscapes",
+    "upernet_internimage_l_512x1024_160k_cityscapes",
     "upernet_internimage_xl_512x1024_160k_cityscapes",
-    "upernet_internimage_l_512x1024_80k_mapillary", "upernet_internimage_xl_512x1024_80k_mapillary",
+    "upernet_internimage_l_512x1024_80k_mapillary",
+    "upernet_internimage_xl_512x1024_80k_mapillary",
     "upernet_internimage_l_512x1024_160k_mapillary2cityscapes",
     "upernet_internimage_xl_512x1024_160k_mapillary2cityscapes",
-    "segformer_internimage_l_512x1024_80k_mapillary", "segformer_internimage_xl_512x1024_80k_mapillary",
+    "segformer_internimage_l_512x1024_80k_mapillary",
+    "segformer_internimage_xl_512x1024_80k_mapillary",
     "segformer_internimage_l_512x1024_160k_mapillary2cityscapes",
     "segformer_internimage_xl_512x1024_160k_mapillary2cityscapes",
     "mask2former_internimage_h_896x896_80k_mapillary",
     "mask2former_internimage_h_1024x1024_80k_mapillary2cityscapes",
-    "mask2former_internimage_h_896_80k_cocostuff164k", "mask2former_internimage_h_896_80k_cocostuff2ade20k",
-    "mask2former_internimage_h_512_40k_cocostuff164k_to_10k", "mask2former_internimage_h_480_40k_nyu",
+    "mask2former_internimage_h_896_80k_cocostuff164k",
+    "mask2former_internimage_h_896_80k_cocostuff2ade20k",
+    "mask2former_internimage_h_512_40k_cocostuff164k_to_10k",
+    "mask2former_internimage_h_480_40k_nyu",
     "mask2former_internimage_h_480_40k_pascal_context_59",
-)  # fmt: skip
+)
 """Files of the public release for these networks, without their suffix, as its pages list them."""
 
 _ATTEMPTS, _PAUSE, _PATIENCE, _CHUNK = 5, 1.0, 60, 1 << 20
@@ -127,7 +143,9 @@ def _download(address: str, target: Path) -> Path:
                     break
                 reason = "the connection ended early"
             except urllib.error.HTTPError as error:
-                raise InputError(f"{address}: the server answers {error.code} {error.reason}; check the address.") from None
+                raise InputError(
+                    f"{address}: the server answers {error.code} {error.reason}; check the address."
+                ) from None
             except (OSError, HTTPException) as error:
                 reason = str(getattr(error, "reason", None) or error or type(error).__name__)
         else:
@@ -176,9 +194,12 @@ def _transfer(address: str, part: Path, name: str) -> bool:
         tag.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
-        with part.open("ab" if resumed else "wb") as file, tqdm(
-            desc=name, total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024, mininterval=1
-        ) as bar:  # fmt: skip
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            tqdm(
+                desc=name, total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024, mininterval=1
+            ) as bar,
+        ):
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))

@@ -76,7 +76,10 @@ def add(cfg, data: str | Path, seed: int) -> None:
     larger = tuple(ratio * enlarge for ratio in cfg.ratio_range)
     loader = cfg.train_dataloader
     target = dict(
-        type="CompetitionDataset", folder=str(data), split="train_target", metainfo=loader.dataset.metainfo,
+        type="CompetitionDataset",
+        folder=str(data),
+        split="train_target",
+        metainfo=loader.dataset.metainfo,
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadOverlayLabel", folder=str(data)),
@@ -85,7 +88,7 @@ def add(cfg, data: str | Path, seed: int) -> None:
             dict(type="RandomFlip", prob=0.5),
             dict(type="PackSegInputs"),
         ],
-    )  # fmt: skip
+    )
     loader.dataset = dict(
         type="SourceAndTarget", source=loader.dataset, target=target, seed=seed, rare=settings.pop("rare")
     )

@@ -41,9 +41,20 @@ class SelfTraining(BaseModel):
     """
 
     def __init__(
-        self, segmentor: dict, *, seed: int, alpha: float, warmup: int, threshold: float, weight: float, align: bool,
-        mix: float, colour: float, mask_ratio: float, mask_block: int,
-    ):  # fmt: skip
+        self,
+        segmentor: dict,
+        *,
+        seed: int,
+        alpha: float,
+        warmup: int,
+        threshold: float,
+        weight: float,
+        align: bool,
+        mix: float,
+        colour: float,
+        mask_ratio: float,
+        mask_block: int,
+    ):
         student: BaseSegmentor = MODELS.build(segmentor)
         super().__init__(data_preprocessor=student.data_preprocessor)
         self.student = student

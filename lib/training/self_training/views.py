@@ -79,9 +79,9 @@ def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, stre
             of it of the hue.
     """
     count, device = len(images), images.device
-    light, contrast, saturation, hue = (
-        ((torch.rand(4, count, generator=generator) * 2 - 1) * strength).to(device)[..., None, None]
-    )
+    light, contrast, saturation, hue = ((torch.rand(4, count, generator=generator) * 2 - 1) * strength).to(device)[
+        ..., None, None
+    ]
     turn = hue / 2 * math.pi
     # Luminance and two chromas (ITU-R BT.601's YIQ): saturation scales the chromas, hue turns them.
     to = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], device=device)
