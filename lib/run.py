@@ -1,8 +1,4 @@
-"""What every stage needs around its work: user-facing errors, whole files, and the record of a run.
-
-A stage's folder carries ``parameters.yaml``, so that a second run knows whether the files it finds are its
-own; the run folder carries ``run.yaml``, which says what made each result.
-"""
+"""The run folder: its files, the record of its stages, and when a stage is done."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -18,40 +15,179 @@ from pathlib import Path
 import yaml
 
 from lib.errors import InputError
-from lib.files import read_yaml, write_yaml
+from lib.files import DigestCache, digest_of, read_json, read_yaml, write_json, write_yaml
+
+STAGES = ("augment", "train", "infer", "submit")
+"""The stages in their order; a notebook for each."""
+
+_SHOWN = 3  # changed inputs that a message names
 
 
-def claim(folder: str | Path, parameters: dict, overwrite: bool = False) -> Path:
-    """Make ``folder`` this stage's own, or go on with it when the same parameters made it.
+class Run:
+    """A run folder: the only place that knows its files, and when a stage is done.
+
+    A stage is done when it finished with the same parameters, from inputs of the same content, its results are still
+    there, and no earlier stage ran after it. ``run.yaml`` records each stage that finished.
+
+    Attributes:
+        folder: the run folder.
+        augmented, train, masks, visualization, notebooks: the folders in it.
+        submission: the checked ``submission.csv``.
+        config: the complete mmengine config that trains.
+        log, curves: output and plots of the training.
+        warm_start: folder of the run that the training starts from, if any.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.augmented, self.train = self.folder / "augmented", self.folder / "train"
+        self.masks, self.visualization = self.folder / "masks", self.folder / "visualization"
+        self.notebooks, self.warm_start = self.folder / "notebooks", self.folder / "warm_start"
+        self.submission = self.folder / "submission.csv"
+        self.config, self.log, self.curves = (self.train / n for n in ("config.py", "train.log", "curves.png"))
+        self._record = self.folder / "run.yaml"
+
+    def entry(self, stage: str) -> dict | None:
+        """Return the record of a stage (parameters, results, seconds, versions); None unless it finished."""
+        return read_yaml(self._record).get(stage)
+
+    def is_done(self, stage: str, parameters: Mapping, inputs: Mapping[str, str]) -> bool:
+        """Return whether a stage is done.
+
+        Args:
+            stage: one of :data:`STAGES`.
+            parameters: plain values that determine the results, as given to :meth:`claim`.
+            inputs: digests of what the results are made from, see :meth:`digests`.
+        """
+        entry = self.entry(stage)
+        same = entry is not None and not _changed(entry["parameters"], parameters)
+        return same and entry["inputs"] == digest_of(inputs) and self._has_results(stage)
+
+    def claim(self, stage: str, parameters: Mapping, inputs: Mapping[str, str], overwrite: bool = False) -> Path:
+        """Create the stage's folder, or keep one of the same parameters and inputs, to continue what was interrupted.
+
+        Args:
+            stage: ``augment``, ``train`` or ``infer``.
+            parameters, inputs: see :meth:`is_done`.
+            overwrite: delete former results instead of keeping or refusing them.
+
+        Raises:
+            InputError: the folder holds results of other parameters or inputs; names those that differ.
+        """
+        folder = self._folder(stage)
+        if overwrite and stage == "infer" and self.visualization.exists():
+            shutil.rmtree(self.visualization)
+        return claim(folder, parameters, inputs, overwrite)
+
+    @contextmanager
+    def recorded(self, stage: str, parameters: Mapping, inputs: Mapping[str, str]) -> Iterator[dict]:
+        """Record the stage as finished when the block succeeds.
+
+        From the block's beginning neither this stage nor a later one counts as finished. The yielded dict takes plain
+        values worth keeping, such as scores.
+        """
+        record = read_yaml(self._record)
+        kept = {name: entry for name, entry in record.items() if name not in STAGES[STAGES.index(stage) :]}
+        if kept != record:
+            write_yaml(self._record, kept)
+        results: dict = {}
+        start = time.perf_counter()
+        yield results
+        entry = {
+            "parameters": _plain(parameters),
+            "inputs": digest_of(inputs),
+            "results": results,
+            "seconds": round(time.perf_counter() - start, 1),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        write_yaml(self._record, kept | {stage: entry | environment()})
+
+    def digests(self, paths: Iterable[str | Path], root: str | Path) -> dict[str, str]:
+        """Return the digests of files by their path relative to ``root``; unchanged files are not read again."""
+        found = DigestCache(self.folder / "digests.json").digests(paths)
+        return {os.path.relpath(path, root): value for path, value in found.items()}
+
+    def digest(self, stage: str) -> str:
+        """Return the digest of a finished stage's parameters and inputs, an input of the stages that follow."""
+        entry = self.entry(stage) or {}
+        return digest_of([entry.get("parameters"), entry.get("inputs")])
+
+    def checkpoints(self) -> list[Path]:
+        """Return the training's checkpoints, one per iteration, oldest first."""
+        kept = {iteration(p): p for glob in ("best_mIoU_iter_*.pth", "iter_*.pth") for p in self.train.glob(glob)}
+        return [kept[number] for number in sorted(kept)]
+
+    def best_checkpoint(self) -> Path | None:
+        """Return the best checkpoint by validation mIoU, the last one if none was scored, None if there is none."""
+        best = sorted(self.train.glob("best_mIoU_iter_*.pth"), key=iteration)
+        return (best or self.checkpoints() or [None])[-1]
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the checkpoint from which the training resumes."""
+        return max(self.train.glob("iter_*.pth"), key=iteration, default=None)
+
+    def _folder(self, stage: str) -> Path:
+        return {"augment": self.augmented, "train": self.train, "infer": self.masks}[stage]
+
+    def _has_results(self, stage: str) -> bool:
+        if stage == "submit":
+            return self.submission.is_file()
+        if stage == "train":
+            return self.best_checkpoint() is not None
+        return self._folder(stage).is_dir()
+
+
+def iteration(checkpoint: Path) -> int:
+    """Return the iteration in a checkpoint's name."""
+    return int(checkpoint.stem.rpartition("_")[2])
+
+
+def claim(
+    folder: str | Path, parameters: Mapping, inputs: Mapping[str, str] | None = None, overwrite: bool = False
+) -> Path:
+    """Create a folder of results, or keep one that the same parameters and inputs made.
+
+    ``parameters.yaml`` and ``inputs.json`` in the folder tell.
 
     Args:
         folder: created when missing.
         parameters: plain values (numbers, strings, lists) that determine the folder's files.
-        overwrite: delete what other parameters made, instead of refusing.
+        inputs: digests of what the files are made from, by name.
+        overwrite: delete what the folder holds, instead of keeping or refusing it.
 
     Raises:
-        InputError: the folder holds results of other parameters; names those that differ.
+        InputError: the folder holds results of other parameters or inputs (names those that differ), or files of
+            another origin.
     """
-    folder = Path(folder)
-    note = folder / "parameters.yaml"
-    parameters = yaml.safe_load(yaml.safe_dump(parameters))
+    folder, parameters, inputs = Path(folder), _plain(parameters), dict(inputs or {})
+    note, made_from = folder / "parameters.yaml", folder / "inputs.json"
     if folder.exists() and not note.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} holds files that no run of this stage made. Choose another output folder.")
     if overwrite and folder.exists():
         shutil.rmtree(folder)
-    if note.exists():
-        before = read_yaml(note)
-        different = [k for k in {**before, **parameters} if before.get(k) != parameters.get(k)]
-        if different:
-            found = "; ".join(f"{k}: {before.get(k)!r} there, {parameters.get(k)!r} now" for k in different)
-            raise InputError(
-                f"{folder} holds results made with other parameters ({found}). "
-                "Choose another output folder, or pass overwrite=True (--overwrite) to replace them."
-            )
-    else:
+    if not note.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        write_json(made_from, inputs)
         write_yaml(note, parameters)
+        return folder
+    before, remedy = read_yaml(note), "Choose another output folder, or pass overwrite=True (--overwrite)"
+    if names := _changed(before, parameters):
+        found = "; ".join(f"{name}: {before.get(name)!r} there, {parameters.get(name)!r} now" for name in names)
+        raise InputError(f"{folder} holds results made with other parameters ({found}). {remedy} to replace them.")
+    if names := _changed(read_json(made_from), inputs):
+        found = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise InputError(f"{folder} holds results made from other inputs (changed: {found}). {remedy} to replace them.")
     return folder
+
+
+def _changed(before: Mapping, now: Mapping) -> list[str]:
+    """Return the names whose values differ."""
+    before, now = _plain(before), _plain(now)
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def _plain(values: Mapping) -> dict:
+    return yaml.safe_load(yaml.safe_dump(dict(values)))
 
 
 def environment() -> dict:
@@ -78,84 +214,9 @@ def environment() -> dict:
     }
 
 
-@contextmanager
-def recorded(out: str | Path, stage: str, parameters: dict):
-    """Enter the stage in ``out/run.yaml`` when the block succeeds: parameters, environment, seconds.
-
-    While the block runs the stage has no entry, so an entry means that the stage was finished. The yielded
-    dict may be filled with plain values worth keeping (paths, scores).
-    """
-    path = Path(out) / "run.yaml"
-    record = read_yaml(path)
-    if record.pop(stage, None) is not None:
-        write_yaml(path, record)
-    results: dict = {}
-    start = time.perf_counter()
-    yield results
-    record = read_yaml(path)
-    record[stage] = {
-        "parameters": parameters,
-        "results": results,
-        "seconds": round(time.perf_counter() - start, 1),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **environment(),
-    }
-    write_yaml(path, record)
+def finished(out: str | Path, stage: str) -> dict | None:  # until the stages use Run
+    return Run(out).entry(stage)
 
 
-def finished(out: str | Path, stage: str) -> dict | None:
-    """The stage's entry in ``out/run.yaml``; None unless the stage was finished."""
-    return read_yaml(Path(out) / "run.yaml").get(stage)
-
-
-STAGES = ("augment", "train", "infer", "submit")
-"""The stages in their order; a notebook for each."""
-
-
-class Run:
-    """A run folder: the only place that knows its files, and when a stage is done.
-
-    A stage is done when it finished with the same options, from inputs of the same content, its results are still
-    there, and no earlier stage ran after it.
-
-    Attributes:
-        folder: the run folder.
-        augmented, train, masks, visualization, notebooks: the folders in it.
-        submission: the checked ``submission.csv``.
-        config: the complete mmengine config that trains.
-        log, curves: output and plots of the training.
-        warm_start: folder of the run that the training continues from, if any.
-    """
-
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.augmented, self.train = self.folder / "augmented", self.folder / "train"
-        self.masks, self.visualization = self.folder / "masks", self.folder / "visualization"
-        self.notebooks, self.warm_start = self.folder / "notebooks", self.folder / "warm_start"
-        self.submission = self.folder / "submission.csv"
-        self.config, self.log, self.curves = (self.train / n for n in ("config.py", "train.log", "curves.png"))
-        self._results = {
-            "augment": self.augmented / "train_source.csv",
-            "train": self.config,
-            "infer": self.masks,
-            "submit": self.submission,
-        }
-
-    def checkpoints(self) -> list[Path]:
-        """Return the training's checkpoints, one per iteration, oldest first."""
-        kept = {iteration(p): p for glob in ("best_mIoU_iter_*.pth", "iter_*.pth") for p in self.train.glob(glob)}
-        return [kept[number] for number in sorted(kept)]
-
-    def best_checkpoint(self) -> Path | None:
-        """Return the best checkpoint by validation mIoU, the last one if none was scored, None if there is none."""
-        best = sorted(self.train.glob("best_mIoU_iter_*.pth"), key=iteration)
-        return (best or self.checkpoints() or [None])[-1]
-
-    def last_checkpoint(self) -> Path | None:
-        """Return the checkpoint from which the training resumes."""
-        return max(self.train.glob("iter_*.pth"), key=iteration, default=None)
-
-
-def iteration(checkpoint: Path) -> int:
-    """Return the iteration in a checkpoint's name."""
-    return int(checkpoint.stem.rpartition("_")[2])
+def recorded(out: str | Path, stage: str, parameters: dict):  # until the stages use Run
+    return Run(out).recorded(stage, parameters, {})
