@@ -120,7 +120,7 @@ def write(
         source_size=list(source_size),
         seed=seed,
     )
-    out = claim(out, parameters, overwrite)
+    out = claim(out, parameters, overwrite=overwrite)
     jobs = []
     for number, (split, count) in enumerate(zip(_SPLITS, counts, strict=True)):
         at = tuple(size if split.fisheye else source_size)

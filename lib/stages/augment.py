@@ -116,7 +116,7 @@ def augment(
     }
     known = _read_cameras(cameras_file) if cameras_file else None
     layout.check(data, (*SPLITS, "train_target"))
-    folder = claim(Path(out) / "augmented", parameters, overwrite)
+    folder = claim(Path(out) / "augmented", parameters, overwrite=overwrite)
     if finished(out, "augment") and all((folder / f"{split}.csv").exists() for split in SPLITS):
         return folder
     with recorded(out, "augment", parameters) as results:

@@ -146,8 +146,8 @@ def infer(
             device=device,
         )
 
-    masks = claim(out / "masks", parameters, overwrite)
-    pictures = claim(out / "visualization", parameters, overwrite)
+    masks = claim(out / "masks", parameters, overwrite=overwrite)
+    pictures = claim(out / "visualization", parameters, overwrite=overwrite)
     files = {item.id: (masks / f"{item.id}.png", pictures / f"{item.id}.jpg") for item in items}
     todo = [item for item in items if not all(path.exists() for path in files[item.id])]
     if not todo and finished(out, "infer"):

@@ -92,7 +92,7 @@ def train(
         raise InputError("shard: with self_training (expected one of the two; the teacher needs its whole student)")
     cfg.amp, cfg.start_weights = amp, _start_weights(cfg, load_from) if load_from else None
     layout.check(augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
-    folder = claim(out / "train", parameters, overwrite)
+    folder = claim(out / "train", parameters, overwrite=overwrite)
     done = finished(out, "train")
     if done and done["parameters"] == parameters and (best := best_checkpoint(out)):
         return best
