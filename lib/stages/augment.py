@@ -20,13 +20,14 @@ import yaml
 
 from lib.camera import models
 from lib.dataset import image_files, layout
-from lib.dataset.classes import CLASSES
+from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file
 from lib.parallel import in_threads
 from lib.run import claim, finished, recorded
 from lib.synthesis import params as params_module
 from lib.synthesis import target_camera
+from lib.synthesis.source_fov import choose_source_fov, horizontal_fov
 from lib.target import appearance as appearance_module
 from lib.target import lens as lens_module
 from lib.target import overlay_groups
@@ -36,15 +37,6 @@ ASSUMED = ("fixed", "none")
 LENSES = ("estimated", "random", *ASSUMED)
 _LOOKS = 64
 """Target frames whose colours are kept."""
-_TEMPERATURE = 0.1
-"""How sharply rare classes are preferred (see :func:`rarity`); smaller is sharper."""
-_AROUND = (0.93, 1.85)
-"""The fields of view that source images are taken to have, as shares of the one found: objects differ in size."""
-MAX_FILL_FOV_RAD = np.radians(120)
-"""Up to this angle (rad), the widest field of view drawn fills the target's view. The angles of a lens that was made up, by distorting an
-ordinary camera's images, say nothing of the size at which it shows things; that its view is full does."""
-_SEEN = 0.0005
-"""Share of an image from which a class counts as shown."""
 
 
 def augment(
@@ -191,8 +183,11 @@ def estimate_target(
         _keep_figure(fitted, folder / "lens.png")
         if fitted.confidence > 0:
             camera, notes["lens"] = fitted.camera, "estimated"
-            seen = horizontal_fov(camera, groups[0].background.mask)
-            how["source_fov"] = _source_view(sources, seen, source_fov, results, notes)
+            chosen = choose_source_fov(sources, horizontal_fov(camera, groups[0].background.mask), source_fov)
+            how["source_fov"], results["source_fov"] = chosen.range_rad, list(chosen.range_deg)
+            if chosen.report:
+                notes["source_report"] = chosen.report
+                print(f"source: {chosen.report}")
     target = target_camera.TargetCamera(
         found[0],
         camera,
@@ -206,59 +201,6 @@ def estimate_target(
     )
     target.write(folder, **notes)
     return target
-
-
-def horizontal_fov(lens: models.Camera, mask: np.ndarray) -> float:
-    """Horizontal field of view (rad) with which an undistorted camera sees all that ``lens`` sees along its middle.
-
-    Args:
-        lens: with a principal point (``cy``), at the size of the mask.
-        mask: ``bool (H, W)``, its static surroundings.
-
-    Returns:
-        0 where they cover the middle rows.
-    """
-    rows, columns = np.nonzero(~mask)
-    middle = abs(rows - lens.cy) < len(mask) / 20
-    if not middle.any():
-        return 0.0
-    x, _, z = lens.unproject(np.stack([columns[middle], rows[middle]], axis=1).astype(float)).T
-    return 2 * float(np.nanpercentile(np.arctan2(abs(x), z), 99))
-
-
-def _source_view(paths, seen: float, degrees: list[float] | None, results: dict, notes: dict) -> tuple[float, float]:
-    """Least and largest field of view (rad), as given or as :func:`augment` says; ``seen``: of :func:`across`."""
-    if degrees is None:
-        found = lens_module.estimate_field_of_view(paths)
-        middle = max(found.angle, min(seen, MAX_FILL_FOV_RAD) / _AROUND[1])
-        degrees = [round(float(np.degrees(share * middle)), 2) for share in _AROUND]
-        notes["source_report"] = f"{found.report} It is taken to see {degrees[0]:.0f} to {degrees[1]:.0f}."
-        print(f"source: {notes['source_report']}")
-    results["source_fov"] = list(degrees)
-    return tuple(map(float, np.radians(degrees)))
-
-
-def rare_class_weights(items: list[layout.Item]) -> dict[str, float]:
-    """How often to draw each labelled image, by id; the weights sum to 1.
-
-    First a class is drawn, by exp((1 - share) / T) with its share of all pixels (Hoyer et al., "DAFormer", CVPR
-    2022, equation 8), then one of the images that show it.
-    """
-    counts: dict[str, np.ndarray] = {}
-
-    def count(item: layout.Item) -> None:
-        counts[item.id] = np.bincount(image_files.read_label(item.label).ravel(), minlength=256)[: len(CLASSES)]
-
-    in_threads(count, items, "rare classes")
-    table = np.stack([counts[item.id] for item in items]).astype(float)
-    shown = table > _SEEN * np.maximum(table.sum(axis=1, keepdims=True), 1)
-    share = table.sum(axis=0) / max(1.0, table.sum())
-    chance = np.where(shown.any(axis=0), np.exp((1 - share) / _TEMPERATURE), 0)
-    each = (shown * (chance / max(chance.sum(), 1e-12) / np.maximum(shown.sum(axis=0), 1))).sum(axis=1)
-    total = each.sum()
-    # An image of no class at all, or a set of them, is still drawn now and then.
-    each = (each / total if total > 0 else each) * 0.9 + 0.1 / len(items)
-    return {item.id: float(w) for item, w in zip(items, each / each.sum(), strict=True)}
 
 
 class _Resize:
@@ -301,7 +243,7 @@ class _Job:
 
 def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Job]:
     items = layout.read_split(data, split)
-    for item, number in zip(items, _copies(items, copies, weights), strict=True):
+    for item, number in zip(items, copies_per_item(items, copies, weights), strict=True):
         # Where rare images have more copies, each copy is drawn the less often.
         more = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
         if not number:
@@ -327,17 +269,6 @@ def _jobs(folder: Path, data, split: str, copies: int, seed: int, weights: dict[
                 params.to_row() | more,
                 params,
             )
-
-
-def _copies(items: list[layout.Item], copies: int, weights: dict[str, float]) -> list[int]:
-    """Bent versions of each item: one for all, and what is left by their weights (largest remainders first)."""
-    if copies <= 1:
-        return [copies] * len(items)
-    wanted = np.array([weights[item.id] for item in items]) * (copies - 1) * len(items)
-    number = np.floor(wanted).astype(int)
-    left = (copies - 1) * len(items) - number.sum()
-    number[np.argsort(number - wanted, kind="stable")[:left]] += 1
-    return (number + 1).tolist()
 
 
 def _keep_figure(fitted: lens_module.LensEstimate, path: Path) -> None:

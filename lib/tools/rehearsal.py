@@ -23,8 +23,9 @@ from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
 from lib.parallel import in_threads
-from lib.stages.augment import MAX_FILL_FOV_RAD, augment, horizontal_fov
+from lib.stages.augment import augment
 from lib.synthesis.params import AugmentParams
+from lib.synthesis.source_fov import MAX_FILL_FOV_RAD, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera
 
 KEPT = 5

@@ -10,7 +10,7 @@ from lib.camera import models
 from lib.dataset import image_files, layout
 from lib.dataset.classes import IGNORE
 from lib.sample import write
-from lib.stages.augment import MAX_FILL_FOV_RAD, horizontal_fov
+from lib.synthesis.source_fov import MAX_FILL_FOV_RAD, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera
 from lib.target import lens as lens_module
 from lib.tools import rehearsal

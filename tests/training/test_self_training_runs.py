@@ -12,11 +12,12 @@ import lib.internimage
 from lib import recipes
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE
+from lib.dataset.rare_classes import rare_class_weights
 from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
 from lib.prediction.network import Network
 from lib.stages import train
-from lib.stages.augment import augment, rare_class_weights
+from lib.stages.augment import augment
 from lib.training import self_training
 
 QUICK = dict(
