@@ -96,6 +96,8 @@ def _adapter(cls: type[Options], name: str) -> TypeAdapter:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return value.tolist()
     if isinstance(value, tuple | list):
         return [_plain(one) for one in value]
     if isinstance(value, Mapping):

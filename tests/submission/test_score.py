@@ -1,7 +1,5 @@
 """Scores of submissions against labels."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +7,8 @@ import pytest
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
 from lib.errors import InputError
-from lib.stages import submit
-from tests.stages.test_submit import SIZE, data, masks, quick_record, written
+from lib.submission.score import score_submission
+from tests.submission.conftest import SIZE
 
 
 def small_submission(path, rows: dict[str, str], images=("A",)):
@@ -37,7 +35,7 @@ def test_score_worked_out_by_hand(tmp_path):
             f"A_class_{CAR}": "6 1",  # no label shows a car
         },
     )
-    found = submit.score(path, tmp_path / "labels", (4, 2))
+    found = score_submission(path, tmp_path / "labels", (4, 2))
     assert found.index.tolist() == [*CLASSES, "mIoU"]
     assert found["Road"] == pytest.approx(3 / 5)
     assert found["Sky"] == pytest.approx(1 / 3)
@@ -51,11 +49,11 @@ def test_score_sums_pixels_over_images_before_dividing(tmp_path):
         image_files.write_png(tmp_path / "labels" / f"{name}.png", np.full((1, 4), ROAD, np.uint8))
     rows = {f"A_class_{ROAD}": "1 4", f"B_class_{ROAD}": "1 1"}
     path = small_submission(tmp_path / "s.csv", rows, ("B", "A"))
-    assert submit.score(path, tmp_path / "labels", (4, 1))["mIoU"] == pytest.approx(5 / 8)
+    assert score_submission(path, tmp_path / "labels", (4, 1))["mIoU"] == pytest.approx(5 / 8)
 
 
 def test_score_of_the_labels_themselves_is_one(written, masks):
-    found = submit.score(written, masks, SIZE)
+    found = score_submission(written, masks, SIZE)
     assert found.dropna().eq(1).all()
     assert not found[:-1].isna().any()
 
@@ -66,10 +64,10 @@ def test_score_infers_the_size(tmp_path):
     own = small_submission(tmp_path / "own.csv", {f"A_class_{ROAD}": "1 24"})
     full = small_submission(tmp_path / "full.csv", {f"A_class_{ROAD}": f"1 {960 * 540}"})
     wrong = small_submission(tmp_path / "wrong.csv", {f"A_class_{ROAD}": f"1 {960 * 540 + 1}"})
-    assert submit.score(own, tmp_path / "labels")["mIoU"] == 1
-    assert submit.score(full, tmp_path / "labels")["mIoU"] == 1
+    assert score_submission(own, tmp_path / "labels")["mIoU"] == 1
+    assert score_submission(full, tmp_path / "labels")["mIoU"] == 1
     with pytest.raises(InputError, match=r"ends at pixel 518401, .*--size WIDTH HEIGHT"):
-        submit.score(wrong, tmp_path / "labels")
+        score_submission(wrong, tmp_path / "labels")
 
 
 def test_score_prefers_the_competitions_size_for_larger_labels(tmp_path):
@@ -78,20 +76,20 @@ def test_score_prefers_the_competitions_size_for_larger_labels(tmp_path):
     image_files.write_png(tmp_path / "labels" / "A.png", label)
     half = 960 * 270
     rows = {f"A_class_{SKY}": f"1 {half}", f"A_class_{ROAD}": f"{half + 1} {half}"}
-    assert submit.score(small_submission(tmp_path / "s.csv", rows), tmp_path / "labels")["mIoU"] == 1
+    assert score_submission(small_submission(tmp_path / "s.csv", rows), tmp_path / "labels")["mIoU"] == 1
 
 
 def test_score_refuses_what_does_not_belong_together(tmp_path, written, masks):
     with pytest.raises(InputError, match="nowhere: no such folder"):
-        submit.score(written, tmp_path / "nowhere")
+        score_submission(written, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: no PNG"):
-        submit.score(written, tmp_path / "empty")
+        score_submission(written, tmp_path / "empty")
     with pytest.raises(InputError, match="nowhere.csv: No such file"):
-        submit.score(tmp_path / "nowhere.csv", masks)
+        score_submission(tmp_path / "nowhere.csv", masks)
     (masks / "TEST_0000.png").rename(masks / "TEST_0009.png")
     with pytest.raises(InputError) as caught:
-        submit.score(written, masks, SIZE)
+        score_submission(written, masks, SIZE)
     assert "no row TEST_0009_class_0" in str(caught.value)
     assert "row TEST_0000_class_0 (unknown to" in str(caught.value)
 
@@ -100,22 +98,8 @@ def test_score_refuses_impossible_labels_and_malformed_rows(tmp_path):
     image_files.write_png(tmp_path / "labels" / "A.png", np.full((2, 2), 200, np.uint8))
     path = small_submission(tmp_path / "s.csv", {})
     with pytest.raises(InputError, match=r"A.png: label value 200 .allowed: 0–12, 255"):
-        submit.score(path, tmp_path / "labels")
+        score_submission(path, tmp_path / "labels")
     image_files.write_png(tmp_path / "labels" / "A.png", np.zeros((2, 2), np.uint8))
     path = small_submission(tmp_path / "s.csv", {"A_class_3": "x y"})
     with pytest.raises(InputError, match="s.csv: A_class_3: run lengths 'x y'"):
-        submit.score(path, tmp_path / "labels")
-
-
-def test_command_line_scores_side_by_side(tmp_path, monkeypatch, capsys):
-    image_files.write_png(tmp_path / "labels" / "A.png", np.full((1, 4), ROAD, np.uint8))
-    one = small_submission(tmp_path / "one.csv", {f"A_class_{ROAD}": "1 1"})
-    two = small_submission(tmp_path / "two.csv", {f"A_class_{ROAD}": "1 3"})
-    arguments = ["score", str(one), str(two), "--labels", str(tmp_path / "labels"), "--size", "4", "1"]
-    monkeypatch.setattr(sys, "argv", ["submission", *arguments])
-    submit.main()
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == [str(one), str(two)]
-    assert lines[1] == ["Road", "0.2500", "0.7500"]
-    assert lines[-1] == ["mIoU", "0.2500", "0.7500"]
-    assert ["Car", "–", "–"] in lines
+        score_submission(path, tmp_path / "labels")

@@ -1,0 +1,1 @@
+"""The competition's ``submission.csv``: run lengths, the checked table, its score."""

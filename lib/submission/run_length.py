@@ -1,0 +1,66 @@
+"""Run lengths of masks, as the competition wants them: pixels counted from 1, row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.errors import InputError
+
+ABSENT = "-1"
+"""Run lengths of a class that does not occur."""
+
+_SHOWN = 40  # characters of faulty run lengths that a message repeats
+
+
+def encode_mask(mask: np.ndarray) -> str:
+    """Encode ``bool (H, W)`` as ``"start length start length …"``; :data:`ABSENT` where it is all False."""
+    padded = np.zeros(mask.size + 2, dtype=np.int8)
+    padded[1:-1] = mask.ravel()
+    # A step at i of the padded mask lies before pixel i of the unpadded one, counted from 1 as wanted.
+    edges = np.flatnonzero(np.diff(padded)) + 1
+    edges[1::2] -= edges[::2]
+    return " ".join(map(str, edges.tolist())) or ABSENT
+
+
+def decode_mask(text: str, size: tuple[int, int]) -> np.ndarray:
+    """Decode run lengths.
+
+    Args:
+        text: as from :func:`encode_mask`; runs ascend and do not overlap.
+        size: (width, height) of the mask.
+
+    Returns:
+        ``bool (H, W)``.
+
+    Raises:
+        InputError: not pairs of positive numbers, runs out of order or overlapping, or beyond the last pixel.
+    """
+    width, height = size
+    if text.strip() == ABSENT:
+        return np.zeros((height, width), dtype=bool)
+    try:
+        numbers = np.array([int(word) for word in text.split()], dtype=np.int64)
+    except (ValueError, OverflowError):
+        numbers = np.zeros(0, dtype=np.int64)
+    found = f"run lengths {text[:_SHOWN] + '…' if len(text) > _SHOWN else text!r}"
+    if numbers.size == 0 or numbers.size % 2 or numbers.min() < 1:
+        raise InputError(f"{found} (expected: pairs of numbers from 1, or {ABSENT})")
+    starts, lengths = numbers[::2], numbers[1::2]
+    # The first test keeps the sum of the second from overflowing.
+    if numbers.max() > width * height or (starts + lengths - 1).max() > width * height:
+        raise InputError(f"{found} beyond the last pixel (expected: masks of {width}×{height})")
+    edges = np.stack([starts - 1, starts - 1 + lengths], axis=1).ravel()
+    gaps = np.diff(edges, prepend=0, append=width * height)
+    if gaps.min() < 0:
+        raise InputError(f"{found} (expected: ascending runs that do not overlap)")
+    inside = np.arange(gaps.size) % 2 == 1
+    return np.repeat(inside, gaps).reshape(height, width)
+
+
+def last_pixel(text: str) -> int:
+    """Return the last pixel of the last run, counted from 1; 0 for absent or malformed run lengths."""
+    try:
+        start, length = map(int, text.split()[-2:])
+    except ValueError:
+        return 0
+    return start + length - 1

@@ -1,0 +1,145 @@
+"""The target camera estimated from its own frames: overlays, lens, appearance, and the source's field of view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.camera.models import Camera, Pinhole
+from lib.dataset import image_files
+from lib.parallel import evenly_spaced
+from lib.synthesis.source_fov import SourceFov, choose_source_fov, horizontal_fov
+from lib.synthesis.target_camera import TargetCamera, random_cameras
+from lib.target import appearance
+from lib.target.lens import LensEstimate, estimate_lens
+from lib.target.overlay import Overlay
+from lib.target.overlay_groups import estimate_overlays, match_overlay
+
+_APPEARANCE_FRAMES = 64
+
+
+@dataclass(frozen=True)
+class TargetEstimate:
+    """A target camera and the evidence for it.
+
+    Attributes:
+        camera: the target camera.
+        origin: of the lens: ``estimated``, ``given``, ``fixed``, ``none``, or ``random`` for each image.
+        lens: the estimate, where one was made; not used if its confidence is 0.
+        source_fov: the source's field of view, where the lens was estimated.
+    """
+
+    camera: TargetCamera
+    origin: str
+    lens: LensEstimate | None = None
+    source_fov: SourceFov | None = None
+
+    def notes(self) -> dict:
+        """Return what ``camera.yaml`` says beside the camera."""
+        notes = {"lens": self.origin}
+        if self.lens:
+            notes["report"] = self.lens.report
+        if self.source_fov:
+            notes["source_report"] = self.source_fov.report
+        return notes
+
+    def results(self) -> dict:
+        """Return plain values for ``run.yaml``."""
+        results: dict = {}
+        if self.camera.more_overlays:
+            results["overlay_shares"] = [round(share, 3) for share in self.camera.overlay_shares]
+        if self.lens:
+            results["lens_confidence"] = round(self.lens.confidence, 3)
+        if self.source_fov:
+            results["source_fov_deg"] = list(self.source_fov.range_deg)
+        return results
+
+    def report(self) -> str:
+        """Return the evidence in lines of text."""
+        lines = []
+        if self.camera.more_overlays:
+            shares = ", ".join(f"{share:.0%}" for share in self.camera.overlay_shares)
+            lines.append(f"overlay: {len(self.camera.overlays)} kinds, in {shares} of the frames")
+        if self.lens:
+            lines.append(f"lens: {self.lens.report}")
+        if self.source_fov and self.source_fov.report:
+            lines.append(f"source: {self.source_fov.report}")
+        return "\n".join(lines)
+
+
+def estimate_target(
+    frames: Sequence[Path],
+    sources: Sequence[Path],
+    *,
+    lens: str = "estimated",
+    cameras: tuple[Camera, Camera] | None = None,
+    source_fov_deg: Sequence[float] | None = None,
+    appearance: str = "statistics",
+    motion: bool = True,
+    mirror: bool = True,
+) -> TargetEstimate:
+    """Estimate the target camera.
+
+    Args:
+        frames: image files of the target.
+        sources: image files of the source.
+        lens: ``estimated`` from the frames, where they tell enough; ``random``: one for each image; ``fixed``: the
+            middle of the random ones; ``none``: no distortion.
+        cameras: known source and target camera, used instead.
+        source_fov_deg: range of the source's horizontal field of view (degrees); None: estimated.
+        appearance, motion, mirror: see :class:`lib.synthesis.target_camera.TargetCamera`.
+
+    Raises:
+        InputError: too few frames, or frames of different sizes.
+    """
+    groups = estimate_overlays(frames)
+    known = cameras or _assumed_cameras(lens, sources[0], frames[0])
+    source, target = known or (None, None)
+    settings: dict = {"appearance": appearance, "motion": motion, "mirror": mirror}
+    estimate = fov = None
+    origin = ("given" if cameras else lens) if known else "random"
+    if lens == "estimated" and not known:
+        estimate = estimate_lens(groups[0].paths, groups[0].overlay)  # other overlays may mean another lens
+        if estimate.confidence > 0:
+            origin, target = "estimated", estimate.camera
+            fov = choose_source_fov(sources, horizontal_fov(target, groups[0].overlay.mask), source_fov_deg)
+            settings["source_fov"] = fov.range_rad
+    overlays = tuple(group.overlay for group in groups)
+    statistics, thumbnails, frame_overlays = _appearance_of(frames, overlays)
+    camera = TargetCamera(
+        overlays[0],
+        target,
+        source,
+        statistics,
+        thumbnails,
+        more_overlays=overlays[1:],
+        overlay_shares=tuple(group.share for group in groups),
+        frame_overlays=frame_overlays,
+        **settings,
+    )
+    return TargetEstimate(camera, origin, estimate, fov)
+
+
+def _appearance_of(frames: Sequence[Path], overlays: Sequence[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return colour statistics, thumbnails and overlay index of evenly spaced frames."""
+    images = [image_files.read_image(path) for path in evenly_spaced(frames, _APPEARANCE_FRAMES)]
+    indices = np.array([match_overlay(overlays, image) for image in images])
+    views = [~overlays[index].mask for index in indices]
+    pairs = list(zip(images, views, strict=True))
+    statistics = [appearance.statistics(image, view if view.any() else None) for image, view in pairs]
+    thumbnails = [appearance.thumbnail(image, view) for image, view in pairs]
+    return np.stack(statistics), np.stack(thumbnails), indices
+
+
+def _assumed_cameras(lens: str, source: Path, target: Path) -> tuple[Camera, Camera] | None:
+    """Return source and target camera of a lens that is neither estimated nor random."""
+    if lens not in ("fixed", "none"):
+        return None
+    source_size, target_size = (image_files.read_image(path).shape[1::-1] for path in (source, target))
+    if lens == "none":
+        same = Pinhole.from_fov(target_size, 1.0)
+        return same.scaled(source_size), same
+    return random_cameras(0.5, 0.5, source_size, target_size)

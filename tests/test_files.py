@@ -1,0 +1,44 @@
+"""Whole files, YAML, digests."""
+
+import os
+
+import pytest
+
+from lib.files import DigestCache, digest, digest_of, read_yaml, whole_file, write_yaml
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    target = tmp_path / "deep" / "result.txt"
+    with pytest.raises(RuntimeError), whole_file(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(target.parent.iterdir()) == []
+    with whole_file(target) as temporary:
+        temporary.write_text("whole")
+    assert [p.name for p in target.parent.iterdir()] == ["result.txt"]
+
+
+def test_yaml_is_read_as_it_was_written(tmp_path):
+    assert read_yaml(tmp_path / "none.yaml") == {}
+    write_yaml(tmp_path / "some.yaml", {"b": [1, 2.5], "a": "ü"})
+    assert list(read_yaml(tmp_path / "some.yaml").items()) == [("b", [1, 2.5]), ("a", "ü")]
+
+
+def test_a_changed_file_has_another_digest_and_an_unchanged_one_is_not_read_again(tmp_path, monkeypatch):
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
+        file.write_bytes(b"12345678")
+    cache = DigestCache(tmp_path / "digests.json")
+    before = cache.digests([*files, tmp_path / "missing.png"])
+    assert before == dict.fromkeys(files, digest(files[0]))
+    read = []
+    monkeypatch.setattr("lib.files.digest", lambda path: read.append(path) or digest(path))
+    assert DigestCache(tmp_path / "digests.json").digests(files) == before and not read
+    files[1].write_bytes(b"87654321")  # the same size
+    os.utime(files[1], (0, 0))
+    after = cache.digests(files)
+    assert read == [files[1]] and after[files[0]] == before[files[0]] and after[files[1]] != before[files[1]]
+
+
+def test_the_digest_of_values_does_not_depend_on_their_order():
+    assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1}) != digest_of({"a": 1, "b": [3]})
