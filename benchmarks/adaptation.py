@@ -27,7 +27,7 @@ from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
 from lib.run import claim, recorded
-from lib.stages.augment import augment
+from lib.stages.augment import AugmentOptions, augment
 from lib.stages.infer import infer
 from lib.stages.submit import score, submit
 from lib.stages.train import best_checkpoint, train
@@ -130,7 +130,7 @@ class Benchmark:
         if row.labels:
             self._labelled_target(out, seed)
         else:
-            augment(self.data, out, **row.augment, seed=seed)
+            augment(AugmentOptions(data=self.data, out=out, **row.augment, seed=seed))
         train(out, recipe=self.recipe, max_iters=self.iters, load_from=self._begun(seed), seed=seed, **row.train)
 
     def _begun(self, seed: int) -> Path | None:
@@ -138,12 +138,12 @@ class Benchmark:
         if not self.start:
             return None
         out = self.out("start", seed)
-        augment(self.data, out, **ROWS["source"].augment, seed=seed)
+        augment(AugmentOptions(data=self.data, out=out, **ROWS["source"].augment, seed=seed))
         return train(out, recipe=self.recipe, max_iters=self.start, seed=seed)
 
     def _labelled_target(self, out: Path, seed: int) -> None:
         """In place of stage 01: the target's frames with their labels; validated like the adapted rows."""
-        bent = augment(self.data, self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed)
+        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
         parameters = {"data": str(self.data), "labels": "withheld"}
         folder = claim(out / "augmented", parameters)
         with recorded(out, "augment", parameters) as results:
@@ -171,7 +171,7 @@ class Benchmark:
 
     def _proxy(self) -> tuple[Path, Path]:
         """The visible proxy as a data set whose test images are bent source images, and the folder of their labels."""
-        bent = augment(self.data, self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0)
+        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
         items = layout.read_split(bent, "val_source")
         folder = self.folder / "proxy"
         _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])

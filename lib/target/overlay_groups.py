@@ -39,12 +39,12 @@ class OverlayGroup:
     Attributes:
         paths: the frames.
         share: of all frames that were looked at.
-        background: what they share.
+        overlay: their overlay.
     """
 
     paths: tuple[Path, ...]
     share: float
-    background: Overlay
+    overlay: Overlay
 
 
 def estimate_overlays(paths: Sequence[str | Path]) -> list[OverlayGroup]:

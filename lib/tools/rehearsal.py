@@ -23,7 +23,7 @@ from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
 from lib.parallel import in_threads
-from lib.stages.augment import augment
+from lib.stages.augment import AugmentOptions, augment
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.source_fov import MAX_FILL_FOV_RAD, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera
@@ -57,7 +57,7 @@ def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
     if out.is_file() or (out.exists() and any(out.iterdir()) and read_yaml(out / "parameters.yaml") != note):
         raise InputError(f"{out} holds something else (expected: a new folder, or one of the same data and seed)")
     with tempfile.TemporaryDirectory() as folder:
-        target = TargetCamera.read(augment(data, folder, copies=0))
+        target = TargetCamera.read(augment(AugmentOptions(data=data, out=folder, copies=0)))
     if target.lens is None:
         raise InputError("The target's frames say too little of its lens: there is nothing to rehearse with.")
     write_yaml(out / "parameters.yaml", note)

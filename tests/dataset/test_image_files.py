@@ -9,7 +9,7 @@ from PIL import Image
 
 from lib.dataset import image_files
 from lib.errors import InputError
-from tests.dataset.test_layout import HEIGHT, WIDTH, classes_label, encoded, photo
+from tests.builders import HEIGHT, WIDTH, classes_label, encoded, photo
 
 
 def test_read_image_is_rgb(tmp_path):

@@ -10,22 +10,11 @@ import numpy as np
 import pytest
 
 from lib.dataset import image_files, layout
-from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
+from lib.dataset.classes import BACKGROUND
 from lib.errors import InputError
+from tests.builders import HEIGHT, WIDTH, classes_label, encoded, photo
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "camvid-fisheye"
-WIDTH, HEIGHT = 64, 48
-
-
-def photo(seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (WIDTH, HEIGHT))
-
-
-def classes_label(seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    small = rng.choice([*range(len(CLASSES)), IGNORE], (6, 8)).astype(np.uint8)
-    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
 
 
 def write_csv(path: Path, rows: list[tuple]) -> None:
@@ -36,10 +25,6 @@ def write_csv(path: Path, rows: list[tuple]) -> None:
 def lines(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         return list(csv.reader(file))
-
-
-def encoded(array: np.ndarray, suffix: str = ".png", *options: int) -> bytes:
-    return cv2.imencode(suffix, array, options)[1].tobytes()
 
 
 @pytest.fixture

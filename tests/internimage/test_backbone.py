@@ -1,4 +1,3 @@
-import gzip
 import json
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from torch.testing import assert_close
 
 from lib.internimage import InternImage
 from lib.internimage.variants import VARIANTS
+from tests.builders import GOLDEN, published
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LARGER = Path(__file__).parents[3] / "shared" / "golden"
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=2.0)
 
@@ -21,10 +20,6 @@ TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=2.0)
 def mmseg_scope():
     """Other tests may have left another registry scope behind."""
     init_default_scope("mmseg")
-
-
-def published() -> dict:
-    return json.loads(gzip.decompress((GOLDEN / "internimage_state_dict_shapes.json.gz").read_bytes()))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

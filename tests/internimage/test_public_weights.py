@@ -19,7 +19,7 @@ from lib.internimage.checkpoints import class_rows, formats
 from lib.internimage.checkpoints.loading import check, load_weights, start
 from lib.internimage.variants import VARIANTS
 from lib.tools import convert
-from tests.internimage.test_backbone import published
+from tests.builders import published
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=1.0)

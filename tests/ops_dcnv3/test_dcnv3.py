@@ -8,28 +8,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from ops_dcnv3 import DCNv3, dcnv3
+from tests.ops_dcnv3.builders import setting, tensors
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dcnv3_op.npz")
-
-
-def tensors(shape, setting, spread=1.5, seed=0, dtype=torch.float64):
-    """Random input, offset and mask for one call; ``spread`` is the offsets' in pixels."""
-    n, height, width, channels = shape
-    pair = {key: (v, v) if isinstance(v, int) else v for key, v in setting.items()}
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (pair[k] for k in ("kernel_size", "stride", "padding", "dilation"))
-    place = (n, (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1)
-    points = setting["groups"] * (kh * kw - setting["remove_center"])
-    random = torch.Generator().manual_seed(seed)
-    return (
-        torch.randn(n, height, width, channels, generator=random, dtype=dtype),
-        torch.randn(*place, points * 2, generator=random, dtype=dtype) * spread,
-        torch.rand(*place, points, generator=random, dtype=dtype),
-    )
-
-
-def setting(**changed):
-    plain = dict(kernel_size=3, stride=1, padding=1, dilation=1, groups=2, offset_scale=1.0, remove_center=False)
-    return plain | changed
 
 
 def slowly(input, offset, mask, *, kernel_size, stride, padding, dilation, groups, offset_scale, remove_center):

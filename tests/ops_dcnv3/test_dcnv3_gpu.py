@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from ops_dcnv3 import kernels
-from tests.ops_dcnv3.test_dcnv3_cuda import SETTINGS, TOLERANCE, assert_right, case, on_gpu
+from tests.ops_dcnv3.builders import SETTINGS, TOLERANCE, assert_right, case, on_gpu
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from ops_dcnv3 import DCNv3, dcnv3
 from ops_dcnv3.onnx import export
-from tests.ops_dcnv3.test_dcnv3 import setting, tensors
+from tests.ops_dcnv3.builders import setting, tensors
 
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=2.0)
 

@@ -14,7 +14,8 @@ from lib.errors import InputError
 from lib.prediction import test_time
 from lib.prediction.network import Network
 from lib.stages.infer import Predictor
-from tests.stages.test_infer import KINDS, SIZE, camera, images, other, run
+from tests.builders import IMAGE_SIZE as SIZE
+from tests.builders import KINDS, camera
 
 
 def test_what_a_view_saw_comes_back_to_where_it_was():

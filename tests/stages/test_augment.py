@@ -13,7 +13,8 @@ from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.dataset.rare_classes import rare_class_weights
 from lib.errors import InputError
 from lib.files import read_yaml
-from lib.stages.augment import augment
+from lib.stages.augment import AugmentOptions, augment
+from lib.synthesis import estimate
 from lib.synthesis import params as params_module
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
@@ -26,7 +27,7 @@ from lib.target.overlay import Overlay
 def known(sample, tmp_path_factory):
     """A folder in which the target is known and training images are bent while training."""
     out = tmp_path_factory.mktemp("known")
-    return augment(sample, out, copies=0)
+    return augment(AugmentOptions(data=sample, out=out, copies=0))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_noise_blur_vignette_and_compression_do_what_they_say():
 def test_images_of_rare_classes_get_more_copies(sample, tmp_path):
     items = layout.read_split(sample, "train_source")
     weights = rare_class_weights(items)
-    folder = augment(sample, tmp_path, copies=3)
+    folder = augment(AugmentOptions(data=sample, out=tmp_path, copies=3))
     made = [item.id.rpartition("_")[0] for item in layout.read_split(folder, "train_source")]
     assert len(made) == 3 * len(items) and set(made) == set(weights)
     number = {i: made.count(i) for i in weights}
@@ -151,7 +152,6 @@ def test_images_of_rare_classes_get_more_copies(sample, tmp_path):
 def test_training_bends_its_crops_itself(sample, known):
     from mmseg.registry import DATASETS
 
-    import lib.training.registry
     from lib import recipes
     from lib.training.online import WeightedInfiniteSampler
 
@@ -178,13 +178,15 @@ def test_a_fitted_lens_is_used_and_told_of(sample, known, tmp_path):
     described = read_yaml(known / "camera.yaml")
     assert described["lens"] in ("estimated", "guessed for each image") and "long smooth edges" in described["report"]
     assert (known / "lens.png").exists()
-    guessed = augment(sample, tmp_path, lens="random")
+    guessed = augment(AugmentOptions(data=sample, out=tmp_path, lens="random"))
     assert read_yaml(guessed / "camera.yaml")["target"] is None and not (guessed / "lens.png").exists()
 
 
 def test_without_motion_a_fixed_lens_bends_all_images_alike(sample, tmp_path):
     still = TargetCamera.read(
-        augment(sample, tmp_path / "fixed", lens="fixed", motion=False, appearance="none", copies=0)
+        augment(
+            AugmentOptions(data=sample, out=tmp_path / "fixed", lens="fixed", motion=False, appearance="none", copies=0)
+        )
     )
     moving = replace(still, motion=True)
     image, label = picture()
@@ -207,20 +209,24 @@ def test_a_source_that_sees_less_is_drawn_smaller():
 
 
 def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_path, monkeypatch):
-    fit = lens_module.estimate_lens
-    monkeypatch.setattr(lens_module, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.5))
-    found = TargetCamera.read(augment(sample, tmp_path / "found", copies=0))
+    fit = estimate.estimate_lens
+    monkeypatch.setattr(estimate, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.5))
+    found = TargetCamera.read(augment(AugmentOptions(data=sample, out=tmp_path / "found", copies=0)))
     results = read_yaml(tmp_path / "found" / "run.yaml")["augment"]["results"]
-    assert np.allclose(np.radians(results["source_fov"]), found.source_fov)
+    assert np.allclose(np.radians(results["source_fov_deg"]), found.source_fov)
     assert "The source sees" in read_yaml(tmp_path / "found" / "augmented" / "camera.yaml")["source_report"]
     monkeypatch.setattr(lens_module, "estimate_field_of_view", None)
-    told = TargetCamera.read(augment(sample, tmp_path / "told", copies=0, source_fov=(50, 90), mirror=False))
+    told = TargetCamera.read(
+        augment(AugmentOptions(data=sample, out=tmp_path / "told", copies=0, source_fov_deg=(50, 90), mirror=False))
+    )
     assert np.allclose(told.source_fov, np.radians((50, 90))) and not told.mirror
-    augment(sample, tmp_path / "fixed", copies=0, lens="fixed")
+    augment(AugmentOptions(data=sample, out=tmp_path / "fixed", copies=0, lens="fixed"))
 
 
 def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
-    target = TargetCamera.read(augment(sample, tmp_path, lens="none", motion=False, appearance="none", copies=0))
+    target = TargetCamera.read(
+        augment(AugmentOptions(data=sample, out=tmp_path, lens="none", motion=False, appearance="none", copies=0))
+    )
     image, label = picture()
     bent, classes = target.transform(image, label, AugmentParams.sample(np.random.default_rng(1)))
     size, mask = target.size, target.overlay.mask
@@ -234,8 +240,8 @@ def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (dict(source_fov=(90, 60)), "source_fov: .*degrees, the smaller first"),
-        (dict(source_fov=60), "source_fov: 60 .*two angles"),
+        (dict(source_fov_deg=(90, 60)), "source_fov_deg: .*degrees, the smaller first"),
+        (dict(source_fov_deg=60), "source_fov_deg: 60 .*two angles"),
         (dict(lens="wide"), "lens: 'wide' .*estimated, random"),
         (dict(appearance="warm"), "appearance: 'warm' .*statistics, fourier, none"),
         (dict(copies=-1), "copies: -1"),
@@ -244,7 +250,7 @@ def test_without_a_lens_the_source_is_resized_and_overlaid(sample, tmp_path):
 )
 def test_wrong_parameters_are_named_before_anything_is_written(sample, tmp_path, wrong, message):
     with pytest.raises(InputError, match=message):
-        augment(sample, tmp_path / "run", **wrong)
+        augment(AugmentOptions(data=sample, out=tmp_path / "run", **wrong))
     assert not (tmp_path / "run").exists()
 
 
@@ -273,10 +279,10 @@ def test_odd_target_frames_work_or_end_in_one_sentence(sample, tmp_path):
         ("black", [("a.png", frames[0] * 0), ("b.png", frames[1] * 0)], "0 of 2 target frames show anything"),
     ):
         with pytest.raises(InputError, match=message):
-            augment(with_frames(sample, tmp_path / name, chosen), tmp_path / f"out-{name}")
+            augment(AugmentOptions(data=with_frames(sample, tmp_path / name, chosen), out=tmp_path / f"out-{name}"))
     odd = [("grey.png", grey), ("deep.png", deep), ("clear.png", clear), ("black.png", frames[3] * 0)]
     data = with_frames(sample, tmp_path / "odd", odd + [(f"{i}.png", frame) for i, frame in enumerate(frames[4:])])
-    folder = augment(data, tmp_path / "out-odd")
+    folder = augment(AugmentOptions(data=data, out=tmp_path / "out-odd"))
     assert len(layout.read_split(folder, "train_source")) == 6
 
 

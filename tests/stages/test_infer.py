@@ -5,79 +5,21 @@ import json
 import weakref
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from lib import recipes
-from lib.camera.models import Fisheye
 from lib.dataset import image_files, layout
-from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND
+from lib.dataset.classes import BACKGROUND
 from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
 from lib.prediction import windows
 from lib.prediction.network import Network
 from lib.stages.infer import Predictor, infer
-from lib.synthesis.target_camera import TargetCamera
-from lib.target.overlay import Overlay
-
-SIZE = (192, 108)
-KINDS = len(CLASSES_WITH_BACKGROUND)
-
-
-def random_run(folder: Path, seed: int, scale=SIZE) -> tuple[Path, Path]:
-    """Config and weights of an untrained demo network whose batch norms are not the identity."""
-    from mmengine.registry import init_default_scope
-    from mmseg.registry import MODELS
-
-    import lib.internimage
-
-    cfg = recipes.load("demo")
-    cfg.scale, cfg.crop_size, cfg.amp = scale, (64, 96), False
-    cfg.custom_imports = dict(imports=["lib.internimage"], allow_failed_imports=False)
-    init_default_scope("mmseg")
-    torch.manual_seed(seed)
-    model = MODELS.build(cfg.model)
-    for name, values in model.named_buffers():
-        if name.endswith("running_var"):
-            values.uniform_(0.5, 1.5)
-        elif name.endswith("running_mean"):
-            values.normal_(0, 0.1)
-    with torch.no_grad():
-        model.decode_head.conv_seg.weight.mul_(100)  # classes that differ clearly
-    folder.mkdir(parents=True, exist_ok=True)
-    cfg.dump(folder / "config.py")
-    torch.save(model.state_dict(), folder / "iter_1.pth")
-    return folder / "config.py", folder / "iter_1.pth"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return random_run(tmp_path_factory.mktemp("run") / "train", 0)
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory):
-    return random_run(tmp_path_factory.mktemp("other") / "train", 1, (96, 54))
-
-
-@pytest.fixture(scope="module")
-def images():
-    rng = np.random.default_rng(0)
-    return [cv2.resize(rng.integers(0, 256, (9, 16, 3), dtype=np.uint8), SIZE) for _ in range(3)]
-
-
-def camera(width=320, height=180) -> TargetCamera:
-    """A fisheye of about 150 degrees across that sees its hood in the lowest rows."""
-    mask = np.zeros((height, width), bool)
-    mask[-height // 6 :] = True
-    plain = Overlay(mask, np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32))
-    lens = Fisheye.from_fov((width, height), 2.6, k=(-0.02, 0.0, 0.0, 0.0))
-    return TargetCamera(plain, lens, None, np.zeros((1, 2, 3), np.float32), np.zeros((1, 72, 128, 3), np.uint8))
-
+from tests.builders import IMAGE_SIZE as SIZE
+from tests.builders import KINDS, camera, random_run
 
 # Windows
 

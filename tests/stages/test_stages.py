@@ -18,15 +18,15 @@ from lib.errors import InputError
 from lib.files import read_yaml
 from lib.run import finished
 from lib.stages import train
-from lib.stages.augment import augment
+from lib.stages.augment import AugmentOptions, augment
 from lib.stages.infer import infer
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
 from lib.target.overlay import Overlay
 from lib.training import process
+from tests.builders import SMALL
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"scale": (192, 108), "crop_size": (96, 160), "num_workers": 0}
 QUICK = dict(max_iters=4, batch_size=2, options=SMALL)
 
 
@@ -48,13 +48,6 @@ def kill_when(process: subprocess.Popen, condition, seconds: float = 120) -> Non
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-
-
-@pytest.fixture(scope="session")
-def augmented(sample, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "augmented"
-    augment(sample, out, seed=1)
-    return out
 
 
 @pytest.fixture(scope="session")
@@ -88,9 +81,9 @@ def test_augmented_images_look_like_targets(sample, augmented):
 
 
 def test_the_same_seed_gives_the_same_files(sample, augmented, tmp_path):
-    augment(sample, tmp_path / "same", seed=1)
+    augment(AugmentOptions(data=sample, out=tmp_path / "same", seed=1))
     assert tree(tmp_path / "same" / "augmented") == tree(augmented / "augmented")
-    augment(sample, tmp_path / "other", seed=2)
+    augment(AugmentOptions(data=sample, out=tmp_path / "other", seed=2))
     assert tree(tmp_path / "other" / "augmented") != tree(augmented / "augmented")
 
 
@@ -98,21 +91,23 @@ def test_overwriting_makes_the_set_anew(sample, augmented, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(augmented, out)
     with pytest.raises(InputError, match="seed: 1 there, 2 now"):
-        augment(sample, out, seed=2)
-    augment(sample, out, seed=2, overwrite=True)
+        augment(AugmentOptions(data=sample, out=out, seed=2))
+    augment(AugmentOptions(data=sample, out=out, seed=2, overwrite=True))
     assert len(layout.read_split(out / "augmented", "train_source")) == 6
     assert tree(out / "augmented") != tree(augmented / "augmented")
 
 
 def test_killed_augmentation_ends_with_the_same_files(sample, augmented, tmp_path):
     out = tmp_path / "killed"
-    process = start(f"from lib.stages.augment import augment; augment({str(sample)!r}, {str(out)!r}, seed=1)")
+    process = start(
+        f"from lib.stages.augment import AugmentOptions, augment; augment(AugmentOptions(data={str(sample)!r}, out={str(out)!r}, seed=1))"
+    )
     kill_when(process, lambda: any(out.glob("augmented/train_source_gt/*.png")))
     assert finished(out, "augment") is None
     for half in out.rglob("*.png"):
         if not half.name.startswith("."):
             image_files.read_label(half) if "gt" in half.parent.name else image_files.read_image(half)
-    augment(sample, out, seed=1)
+    augment(AugmentOptions(data=sample, out=out, seed=1))
     assert {k: v for k, v in tree(out / "augmented").items() if ".tmp" not in k} == tree(augmented / "augmented")
 
 
@@ -134,14 +129,14 @@ def test_known_cameras_bend_the_source_exactly():
 
 
 def test_known_cameras_are_read_and_described(sample, tmp_path):
-    augment(sample, tmp_path, cameras_file=sample / "withheld" / "cameras.yaml", copies=2)
+    augment(AugmentOptions(data=sample, out=tmp_path, cameras_file=sample / "withheld" / "cameras.yaml", copies=2))
     assert len(layout.read_split(tmp_path / "augmented", "train_source")) == 12
     described = read_yaml(tmp_path / "augmented" / "camera.yaml")
     assert described["source"]["model"] == "Pinhole" and described["target"]["model"] == "Fisheye"
 
 
 def test_augmented_images_take_on_the_targets_colours(sample, augmented, tmp_path):
-    augment(sample, tmp_path, seed=1, appearance="none")
+    augment(AugmentOptions(data=sample, out=tmp_path, seed=1, appearance="none"))
     frames = [image_files.read_image(item.image) for item in layout.read_split(sample, "train_target")]
     view = image_files.read_label(augmented / "augmented" / "overlay_mask.png") == 0
 
@@ -157,7 +152,7 @@ def test_augmented_images_take_on_the_targets_colours(sample, augmented, tmp_pat
 
 
 def test_without_augmentation_the_source_is_only_resized(sample, tmp_path):
-    augment(sample, tmp_path, augment=False)
+    augment(AugmentOptions(data=sample, out=tmp_path, augment=False))
     item = layout.read_split(tmp_path / "augmented", "val_source")[0]
     before = layout.read_split(sample, "val_source")[0]
     size = image_files.read_image(layout.read_split(sample, "train_target")[0].image).shape[1::-1]
@@ -168,10 +163,10 @@ def test_without_augmentation_the_source_is_only_resized(sample, tmp_path):
 
 def test_faulty_camera_files_are_named(sample, tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        augment(sample, tmp_path / "a", cameras_file=tmp_path / "gone.yaml")
+        augment(AugmentOptions(data=sample, out=tmp_path / "a", cameras_file=tmp_path / "gone.yaml"))
     (tmp_path / "half.yaml").write_text("source: {model: Pinhole}\n")
     with pytest.raises(InputError, match="expected: a camera under `source` and one under `target`|fields"):
-        augment(sample, tmp_path / "b", cameras_file=tmp_path / "half.yaml")
+        augment(AugmentOptions(data=sample, out=tmp_path / "b", cameras_file=tmp_path / "half.yaml"))
 
 
 # 02

@@ -7,7 +7,7 @@ import pytest
 from lib.camera.models import Fisheye
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND
-from lib.stages.augment import augment
+from lib.stages.augment import AugmentOptions, augment
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
 from lib.target import overlay_groups
@@ -52,7 +52,7 @@ def test_frames_of_two_cars_are_told_apart(tmp_path):
     first, second = overlay_groups.estimate_overlays(mixed)
     assert set(first.paths) == set(low) and set(second.paths) == set(high)
     assert (first.share, second.share) == (26 / 42, 16 / 42)
-    assert overlap(first.background.mask, kind(0)[0]) > 0.95 and overlap(second.background.mask, kind(1)[0]) > 0.95
+    assert overlap(first.overlay.mask, kind(0)[0]) > 0.95 and overlap(second.overlay.mask, kind(1)[0]) > 0.95
 
 
 @pytest.mark.parametrize("more", ["nothing", "standing", "dusk", "few others"])
@@ -85,7 +85,7 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     paths = [*frames(0, 28, folder), *frames(1, 14, folder)]
     groups = overlay_groups.estimate_overlays(paths)
-    found = [one.background for one in groups]
+    found = [one.overlay for one in groups]
     looks = np.array([[[90] * 3, [30] * 3], [[160] * 3, [30] * 3]], np.float32), np.full((2, 72, 128, 3), 90, np.uint8)
     shares = tuple(one.share for one in groups)
     lens = Fisheye.from_fov(SIZE, 2.0)
@@ -133,7 +133,7 @@ def test_augmented_images_show_both_kinds(sample, tmp_path):
     paths = [*frames(0, 16, data / "own"), *frames(1, 14, data / "own")]
     rows = "".join(f"T_{i},./own/{path.name}\n" for i, path in enumerate(paths))
     (data / "train_target.csv").write_text("id,img_path\n" + rows)
-    folder = augment(data, tmp_path / "run", lens="random", copies=2)
+    folder = augment(AugmentOptions(data=data, out=tmp_path / "run", lens="random", copies=2))
     masks = [image_files.read_label(folder / f"overlay_mask{end}.png") > 0 for end in ("", "_1")]
     shown = [image_files.read_label(item.label) == BACKGROUND for item in layout.read_split(folder, "train_source")]
     counts = [sum((one == mask).all() for one in shown) for mask in masks]

@@ -11,7 +11,7 @@ from lib.errors import InputError
 from lib.internimage.variants import VARIANTS
 from lib.tools import imagenet
 from lib.tools.imagenet import InternImageClassifier, build, evaluate, from_checkpoint, prepare
-from tests.internimage.test_backbone import published
+from tests.builders import published
 
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=1.0)
 MILLIONS = {"t": "30", "s": "50", "b": "97", "l": "223", "xl": "335", "h": "1.08e3", "g": "3e3"}

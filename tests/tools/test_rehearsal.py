@@ -10,9 +10,9 @@ from lib.camera import models
 from lib.dataset import image_files, layout
 from lib.dataset.classes import IGNORE
 from lib.sample import write
+from lib.synthesis import estimate
 from lib.synthesis.source_fov import MAX_FILL_FOV_RAD, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera
-from lib.target import lens as lens_module
 from lib.tools import rehearsal
 
 
@@ -67,6 +67,6 @@ def test_what_cannot_be_rehearsed_is_said(data, tmp_path, capsys, monkeypatch):
     assert "holds something else" in said(data, data)
     (tmp_path / "file").touch()
     assert "holds something else" in said(data, tmp_path / "file")
-    fit = lens_module.estimate_lens
-    monkeypatch.setattr(lens_module, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.0))
+    fit = estimate.estimate_lens
+    monkeypatch.setattr(estimate, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.0))
     assert "too little of its lens" in said(data, out) and not out.exists(), "a refusal left something"

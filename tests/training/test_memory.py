@@ -10,7 +10,7 @@ from lib import recipes
 from lib.errors import InputError
 from lib.stages import train
 from lib.training import process
-from tests.stages.test_stages import SMALL, augmented
+from tests.builders import SMALL
 
 NAME = "backbone.levels.0.blocks.0.dcn.input_proj.weight"
 STILL = {**SMALL, "max_iters": 4, "warmup_iters": 0, "val_interval": 2}

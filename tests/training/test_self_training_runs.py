@@ -17,7 +17,7 @@ from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
 from lib.prediction.network import Network
 from lib.stages import train
-from lib.stages.augment import augment
+from lib.stages.augment import AugmentOptions, augment
 from lib.training import self_training
 
 QUICK = dict(
@@ -45,7 +45,7 @@ def bent(sample, tmp_path_factory):
     data = tmp_path_factory.mktemp("blind") / "sample"
     shutil.copytree(sample, data, ignore=shutil.ignore_patterns("withheld"))
     out = tmp_path_factory.mktemp("runs") / "adapting"
-    augment(data, out, seed=1)
+    augment(AugmentOptions(data=data, out=out, seed=1))
     return out
 
 
@@ -110,7 +110,7 @@ def test_ranks_share_the_pairs_and_resume_within_them(monkeypatch):
 
 
 def test_images_of_rare_classes_are_drawn_more_often(sample, tmp_path):
-    augment(sample, tmp_path / "three", copies=3, appearance="none")
+    augment(AugmentOptions(data=sample, out=tmp_path / "three", copies=3, appearance="none"))
     table = layout.read_table(tmp_path / "three" / "augmented" / "train_source.csv", ("id", "weight"))
     weight = table["weight"].astype(float).groupby(table["id"].str.rsplit("_", n=1).str[0]).sum()
     wanted = rare_class_weights(layout.read_split(sample, "train_source"))
@@ -168,7 +168,7 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(adapted, tmp_path
 def test_withheld_labels_change_nothing(sample, adapted, tmp_path):
     out = tmp_path / "seeing"
     assert (sample / "withheld" / "train_target_gt").is_dir()
-    augment(sample, out, seed=1)
+    augment(AugmentOptions(data=sample, out=out, seed=1))
     train.train(out, **QUICK)
     assert same(saved(adapted)[0], saved(out)[0])
     assert train.best_checkpoint(adapted).name == train.best_checkpoint(out).name

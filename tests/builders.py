@@ -1,0 +1,83 @@
+"""Small inputs that several test modules build: images, labels, an untrained network, a target camera."""
+
+import gzip
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from lib.camera.models import Fisheye
+from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND, IGNORE
+from lib.synthesis.target_camera import TargetCamera
+from lib.target.overlay import Overlay
+
+GOLDEN = Path(__file__).parent / "golden"
+
+SMALL = {"scale": (192, 108), "crop_size": (96, 160), "num_workers": 0}
+"""Training options for the ``sample`` fixture's images."""
+
+WIDTH, HEIGHT = 64, 48
+"""Size of ``photo`` and ``classes_label``."""
+
+IMAGE_SIZE = (192, 108)
+"""Width and height of the images that ``random_run``'s network is made for."""
+
+KINDS = len(CLASSES_WITH_BACKGROUND)
+
+
+def photo(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (WIDTH, HEIGHT))
+
+
+def classes_label(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = rng.choice([*range(len(CLASSES)), IGNORE], (6, 8)).astype(np.uint8)
+    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+
+
+def encoded(array: np.ndarray, suffix: str = ".png", *options: int) -> bytes:
+    return cv2.imencode(suffix, array, options)[1].tobytes()
+
+
+def published() -> dict:
+    """Shapes and arguments of the published InternImage checkpoints, by variant."""
+    return json.loads(gzip.decompress((GOLDEN / "internimage_state_dict_shapes.json.gz").read_bytes()))
+
+
+def random_run(folder: Path, seed: int, scale=IMAGE_SIZE) -> tuple[Path, Path]:
+    """Config and weights of an untrained demo network whose batch norms are not the identity."""
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    import lib.internimage  # noqa: F401  registers the backbone
+    from lib import recipes
+
+    cfg = recipes.load("demo")
+    cfg.scale, cfg.crop_size, cfg.amp = scale, (64, 96), False
+    cfg.custom_imports = dict(imports=["lib.internimage"], allow_failed_imports=False)
+    init_default_scope("mmseg")
+    torch.manual_seed(seed)
+    model = MODELS.build(cfg.model)
+    for name, values in model.named_buffers():
+        if name.endswith("running_var"):
+            values.uniform_(0.5, 1.5)
+        elif name.endswith("running_mean"):
+            values.normal_(0, 0.1)
+    with torch.no_grad():
+        model.decode_head.conv_seg.weight.mul_(100)  # classes that differ clearly
+    folder.mkdir(parents=True, exist_ok=True)
+    cfg.dump(folder / "config.py")
+    torch.save(model.state_dict(), folder / "iter_1.pth")
+    return folder / "config.py", folder / "iter_1.pth"
+
+
+def camera(width=320, height=180) -> TargetCamera:
+    """Build a fisheye of about 150 degrees that sees its hood in the lowest rows."""
+    mask = np.zeros((height, width), bool)
+    mask[-height // 6 :] = True
+    plain = Overlay(mask, np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32))
+    lens = Fisheye.from_fov((width, height), 2.6, k=(-0.02, 0.0, 0.0, 0.0))
+    return TargetCamera(plain, lens, None, np.zeros((1, 2, 3), np.float32), np.zeros((1, 72, 128, 3), np.uint8))
