@@ -1,4 +1,4 @@
-"""What notebook 01 shows beyond single images: mean frame, where in the frame each class occurs, and sliders."""
+"""Views of the augmentation for notebook 01: mean frame, overlays, class layout, sliders."""
 
 from __future__ import annotations
 
@@ -14,119 +14,95 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
 from lib.parallel import evenly_spaced
-from lib.stages.augment import SPLITS
-from lib.stages.infer import Predictor
-from lib.stages.train import best_checkpoint
-from lib.synthesis import params as params_module
-from lib.synthesis import target_camera
+from lib.synthesis.params import RANGES, AugmentParams
+from lib.synthesis.target_camera import TargetCamera
 
-_LAYOUT = (64, 36)
-_FRAMES = 32
+_FRAMES = 32  # frames that are read at most
 _SLIDERS = ("fov", "zoom", "k1_offset", "yaw", "pitch", "roll", "right", "down", "forward", "frame", "blur", "noise")
-_STEPS = 40
+_STEPS = 40  # of a slider
 
 
 def origin(item: layout.Item, data: str | Path) -> layout.Item:
-    """The source image that ``item`` of an augmented set was made of; ``data`` is the set it came from."""
-    known = {found.id: found for split in SPLITS for found in layout.read_split(data, split)}
-    return known.get(item.id) or known[item.id.rpartition("_")[0]]
+    """Return the source image of the data set from which an augmented item was made."""
+    items = {item.id: item for split in ("train_source", "val_source") for item in layout.read_split(data, split)}
+    return items.get(item.id) or items[item.id.rpartition("_")[0]]
 
 
 def mean_frame(paths: Sequence[str | Path]) -> np.ndarray:
-    """``uint8 (H, W, 3)``: the mean of at most 32 of these images, which have one size."""
-    frames = evenly_spaced(paths, _FRAMES)
-    return (
-        (sum(image_files.read_image(path).astype(np.float32) for path in frames) / len(frames)).round().astype(np.uint8)
-    )
+    """Return the mean of at most 32 images of one size, ``uint8 (H, W, 3)``."""
+    paths = evenly_spaced(paths, _FRAMES)
+    total = sum(image_files.read_image(path).astype(np.float32) for path in paths)
+    return (total / len(paths)).round().astype(np.uint8)
 
 
-def overlay_rows(target: target_camera.TargetCamera, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
-    """Of each of the target's surroundings the plate, and the mask over the mean of the frames that show it.
-
-    Args:
-        target: the target camera.
-        paths: its frames; at most 32 are read.
-    """
+def overlay_rows(target: TargetCamera, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
+    """Return, for each overlay of the target, its image and its mask over the mean of the frames that show it."""
     shown = [(path, target.match_overlay(image_files.read_image(path))) for path in evenly_spaced(paths, _FRAMES)]
     rows = []
-    for kind in target.overlays:
-        frames, static = [path for path, own in shown if own is kind], kind.mask[..., None]
-        mean = mean_frame(frames) if frames else kind.image
-        marked = np.where(static, 0.4 * mean + 0.6 * np.array([255, 0, 120]), mean).astype(np.uint8)
-        rows.append([np.where(static, kind.image, 0).astype(np.uint8), marked])
+    for overlay in target.overlays:
+        frames, mask = [path for path, match in shown if match is overlay], overlay.mask[..., None]
+        mean = mean_frame(frames) if frames else overlay.image
+        marked = np.where(mask, 0.4 * mean + 0.6 * np.array([255, 0, 120]), mean).astype(np.uint8)
+        rows.append([np.where(mask, overlay.image, 0).astype(np.uint8), marked])
     return rows
 
 
-def class_layout(labels: Iterable[np.ndarray]) -> np.ndarray:
-    """How often each class occurs where: ``float32 (13, 36, 64)``, shares of the labelled images.
+def class_layout(labels: Iterable[np.ndarray], size: tuple[int, int] = (64, 36)) -> np.ndarray:
+    """Return where in the frame each class occurs, ``float32 (13, H, W)``: shares of the labels.
 
     Args:
-        labels: ``uint8 (H, W)`` class ids, of any size.
+        labels: class ids ``uint8 (H, W)`` of any size.
+        size: (width, height) of the result.
     """
-    ids = np.arange(len(CLASSES_WITH_BACKGROUND))[:, None, None]
+    ids = range(len(CLASSES_WITH_BACKGROUND))
     shares = [
-        np.stack(
-            [cv2.resize(plane, _LAYOUT, interpolation=cv2.INTER_AREA) for plane in (label == ids).astype(np.float32)]
-        )
+        [cv2.resize(np.float32(label == class_id), size, interpolation=cv2.INTER_AREA) for class_id in ids]
         for label in labels
     ]
     return np.mean(shares, axis=0)
 
 
-def predicted(out: str | Path, paths: Sequence[str | Path], device: str = "cpu") -> list[np.ndarray] | None:
-    """What the run's own network sees in at most 32 images, ``uint8 (H, W)`` each; None before it is trained."""
-    checkpoint = best_checkpoint(out)
-    if checkpoint is None:
-        return None
-    predictor = Predictor(Path(out) / "train" / "config.py", checkpoint, device=device)
-    return [predictor(image_files.read_image(path)) for path in evenly_spaced(paths, _FRAMES)]
-
-
 def layout_difference(first: np.ndarray, second: np.ndarray, title: str) -> Figure:
-    """A panel per scored class of ``first`` minus ``second``, both from :func:`class_layout`."""
+    """Draw a panel per scored class: ``first`` minus ``second``, both from :func:`class_layout`."""
     figure, axes = plt.subplots(3, 4, figsize=(12, 6), layout="constrained")
     for axis, name, a, b in zip(axes.flat, CLASSES, first, second, strict=False):
-        drawn = axis.imshow(a - b, cmap="RdBu", vmin=-0.5, vmax=0.5)
+        panel = axis.imshow(a - b, cmap="RdBu", vmin=-0.5, vmax=0.5)
         axis.set_title(f"{name} {a.mean():.1%} / {b.mean():.1%}", fontsize="small")
         axis.set_axis_off()
-    figure.colorbar(drawn, ax=axes, label="share of the images, first minus second")
+    figure.colorbar(panel, ax=axes, label="share of the images, first minus second")
     figure.suptitle(title)
     return figure
 
 
 def sliders(folder: str | Path, items: Sequence[layout.Item], width: int = 960):
-    """Widgets that bend a source image anew whenever a slider moves: the image, and its label laid over it.
+    """Return widgets that transform a source image and its label whenever a slider moves.
 
     Args:
-        folder: an augmented folder, which knows the target camera.
+        folder: augmented folder, with the target camera.
         items: labelled source images.
-        width: of the two pictures side by side, in pixels.
+        width: width in pixels of image and label side by side.
     """
     import ipywidgets as widgets
 
-    target = target_camera.TargetCamera.read(folder)
+    target = TargetCamera.read(folder)
     target = target.scaled((width // 2, round(width / 2 * target.size[1] / target.size[0])))
-    chosen = widgets.IntSlider(0, 0, len(items) - 1, description="image")
-    still = params_module.AugmentParams.neutral()
+    neutral, picture = AugmentParams.neutral(), widgets.Image(format="png")
+    index = widgets.IntSlider(0, 0, len(items) - 1, description="image")
     controls = {}
     for name in (*_SLIDERS, *(("overlay",) if target.more_overlays else ())):
-        low, high = params_module.RANGES[name]
-        controls[name] = widgets.FloatSlider(
-            getattr(still, name), min=low, max=high, step=(high - low) / _STEPS, description=name, readout_format=".3f"
-        )
-    picture = widgets.Image(format="png")
+        low, high = RANGES[name]
+        limits = dict(min=low, max=high, step=(high - low) / _STEPS)
+        controls[name] = widgets.FloatSlider(getattr(neutral, name), **limits, description=name, readout_format=".3f")
 
     def redraw(_=None) -> None:
-        item = items[chosen.value]
-        params = params_module.AugmentParams.neutral(**{name: control.value for name, control in controls.items()})
-        image, label = target.transform(image_files.read_image(item.image), image_files.read_label(item.label), params)
+        item, params = items[index.value], {name: control.value for name, control in controls.items()}
+        pair = image_files.read_image(item.image), image_files.read_label(item.label)
+        image, label = target.transform(*pair, AugmentParams.neutral(**params))
         both = np.hstack([image, plots.blend_label(image, label)])
         picture.value = cv2.imencode(".png", both[..., ::-1])[1].tobytes()
 
-    for control in (chosen, *controls.values()):
+    for control in (index, *controls.values()):
         control.observe(redraw, names="value")
     redraw()
-    grid = widgets.GridBox(
-        [chosen, *controls.values()], layout=widgets.Layout(grid_template_columns="repeat(3, 320px)")
-    )
-    return widgets.VBox([grid, picture])
+    columns = widgets.Layout(grid_template_columns="repeat(3, 320px)")
+    return widgets.VBox([widgets.GridBox([index, *controls.values()], layout=columns), picture])

@@ -1,9 +1,9 @@
-"""The same network with less work, for inference on a CPU: batch norms folded into their convolutions, DCNv3's softmax
-taken apart, and UperNet's last convolution split by level.
+"""A trained network made faster on a CPU, with equal results but for rounding.
 
-UperNet upsamples the maps of all levels to the finest one, stacks them and convolves the stack, which is most of its
-work. Mixing channels and bilinear upsampling can change places, so the coarser levels are mixed at their own
-resolution and only then upsampled; what differs from the original is rounding.
+Batch norms are folded into their convolutions, DCNv3's softmax is computed in parts, and UperNet's last convolution is
+split by level. UperNet upsamples the maps of all levels to the finest one, stacks them and convolves the stack, which
+is most of its work. Channel mixing and bilinear upsampling commute. So the coarser levels are mixed at their own
+resolution and upsampled afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ops_dcnv3 import DCNv3
 
 
 def fuse(model: nn.Module) -> None:
-    """Change a segmentor in evaluation mode, in place; it can no longer be trained, nor loaded into."""
+    """Change a segmentor in evaluation mode, in place; afterwards it can neither train nor load weights."""
     for module in model.modules():
         if isinstance(module, DCNv3):
             module.weights = partial(_weights, module)
@@ -33,50 +33,48 @@ def fuse(model: nn.Module) -> None:
         head._forward_feature = partial(_pyramid, head, SplitConvolution(head.fpn_bottleneck.conv, head.channels))
 
 
-def _weights(module: DCNv3, steer: Tensor) -> Tensor:
-    """:meth:`ops_dcnv3.DCNv3.weights`; over nine points softmax takes six times as long as its parts."""
-    found = module.mask(steer).unflatten(-1, (module.group, -1))
-    shares = (found - found.amax(-1, keepdim=True)).float().exp()
-    return shares.div_(shares.sum(-1, keepdim=True)).to(found).flatten(-2)
+def _weights(module: DCNv3, features: Tensor) -> Tensor:
+    """Replace :meth:`ops_dcnv3.DCNv3.weights`; over nine points softmax takes six times as long as its parts."""
+    logits = module.mask(features).unflatten(-1, (module.group, -1))
+    weights = (logits - logits.amax(-1, keepdim=True)).float().exp()
+    return weights.div_(weights.sum(-1, keepdim=True)).to(logits).flatten(-2)
 
 
-def _pyramid(head: UPerHead, last: SplitConvolution, maps: tuple[Tensor, ...]) -> Tensor:
-    """What UperNet's ``_forward_feature`` returns; Xiao et al., "Unified perceptual parsing", ECCV 2018."""
+def _pyramid(head: UPerHead, convolution: SplitConvolution, maps: tuple[Tensor, ...]) -> Tensor:
+    """Replace UperNet's ``_forward_feature``; Xiao et al., "Unified perceptual parsing", ECCV 2018."""
     maps = head._transform_inputs(maps)
     levels = [lateral(level) for lateral, level in zip(head.lateral_convs, maps[:-1], strict=True)]
     levels.append(head.psp_forward(maps))
     for fine in reversed(range(len(levels) - 1)):
-        levels[fine] = levels[fine] + _upsampled(levels[fine + 1], levels[fine].shape[2:])
+        size = levels[fine].shape[2:]
+        coarse = F.interpolate(levels[fine + 1], size=size, mode="bilinear", align_corners=False)
+        levels[fine] = levels[fine] + coarse
     smoothed = [conv(level) for conv, level in zip(head.fpn_convs, levels[:-1], strict=True)]
-    return head.fpn_bottleneck.activate(last([*smoothed, levels[-1]]))
-
-
-def _upsampled(x: Tensor, size) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return head.fpn_bottleneck.activate(convolution([*smoothed, levels[-1]]))
 
 
 class SplitConvolution:
-    """A 3x3 convolution of maps that are upsampled to the first one's size and stacked, without doing either.
+    """A 3x3 convolution of maps upsampled to the first one's size and stacked, without upsampling or stacking them.
 
     Args:
-        conv: with padding 1, on the stack.
-        channels: of each map.
+        conv: convolution of the stack, with padding 1.
+        channels: number of channels of each map.
     """
 
     def __init__(self, conv: nn.Conv2d, channels: int):
         self.first, *rest = conv.weight.split(channels, dim=1)
         # Rows in the order kernel column, channel, kernel row: see `__call__`.
-        self.rest = [w.permute(3, 0, 2, 1).reshape(-1, channels).contiguous() for w in rest]
+        self.rest = [weight.permute(3, 0, 2, 1).reshape(-1, channels).contiguous() for weight in rest]
         self.bias = conv.bias
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
-        """``(N, channels, h, w)`` each, finest first, to ``(N, C, H, W)``."""
+        """Convolve maps ``(N, channels, h, w)``, the finest first, into ``(N, C, H, W)``."""
         out = F.conv2d(maps[0], self.first, self.bias, padding=1)
         n, channels, height, width = out.shape
         wide, down = [], []
         for level, weight in zip(maps[1:], self.rest, strict=True):
             h, w = level.shape[2:]
-            # Products into place: `matmul` and `addmm` would copy what they broadcast or add to.
+            # Products in place: `matmul` and `addmm` would copy what they broadcast or add to.
             mixed = torch.bmm(weight.expand(n, -1, -1), level.flatten(2)).view(n, 3, -1, w)
             across = _taps(w, width).to(mixed)
             rows = mixed[:, 0].reshape(-1, w) @ across[0].t()
@@ -84,11 +82,11 @@ class SplitConvolution:
                 rows.addmm_(mixed[:, column].reshape(-1, w), across[column].t())
             wide.append(rows.view(n * channels, 3 * h, width))
             down.append(_taps(h, height).to(mixed).transpose(0, 1).flatten(1))
-        down = torch.cat(down, 1).expand(n * channels, -1, -1)
-        return out.flatten(0, 1).baddbmm_(down, torch.cat(wide, 1)).view_as(out)
+        stacked = torch.cat(down, 1).expand(n * channels, -1, -1)
+        return out.flatten(0, 1).baddbmm_(stacked, torch.cat(wide, 1)).view_as(out)
 
 
 def _taps(low: int, high: int) -> Tensor:
-    """``float32 (3, high, low)``: linear upsampling along one axis, then a step of -1, 0 or 1 with zeros beyond."""
+    """Return linear upsampling along an axis, then a step of -1, 0 or 1, zeros outside: ``float32 (3, high, low)``."""
     up = F.interpolate(torch.eye(low)[None], size=high, mode="linear", align_corners=False)[0].t()
     return F.pad(up, (0, 0, 1, 1)).unfold(0, high, 1).transpose(1, 2).contiguous()

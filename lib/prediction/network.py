@@ -1,8 +1,7 @@
-"""One trained network at work: images in, class probabilities out, whole or by overlapping windows, averaged over
-scales and mirror images.
+"""One trained network: images in, class probabilities out, whole or by overlapping windows.
 
-Logits are blended where windows overlap, as mmseg does; probabilities are averaged over scales and flips. Memory
-holds ``batch`` crops in the network and the sums of the images at hand, whatever the number of windows.
+Logits are blended where windows overlap, as in mmseg; probabilities are averaged over scales and mirror images. Memory
+holds ``crops_per_batch`` crops in the network and the sums of the images at hand, however many windows there are.
 """
 
 from __future__ import annotations
@@ -10,33 +9,23 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from lib import recipes
 from lib.dataset import image_files
 from lib.errors import InputError
-from lib.prediction import test_time, windows
+from lib.prediction import statistics, windows
+from lib.prediction.options import DEFAULTS, TestTimeOptions
 from lib.recipes import heads
 
-_LEAST = 1e-6  # of such a score
-
-
-def check(blend: str, scales: Sequence[float], batch: int) -> None:
-    """Raise InputError where a parameter of :class:`Network` is out of range."""
-    if blend not in windows.BLENDS:
-        raise InputError(f"blend: {blend!r} (expected one of: {', '.join(windows.BLENDS)})")
-    if (
-        not isinstance(scales, list | tuple)
-        or not scales
-        or not all(isinstance(s, int | float) and s > 0 for s in scales)
-    ):
-        raise InputError(f"scales: {scales!r} (expected: a list of one or more positive numbers)")
-    if batch < 1:
-        raise InputError(f"batch: {batch} (expected: 1 or more)")
+_MIN_SCORE = 1e-6  # spreads the probabilities evenly where all scores are 0
 
 
 class Network:
@@ -45,33 +34,19 @@ class Network:
     Args:
         config: ``train/config.py`` of the run that trained it.
         checkpoint: weights that fit it.
-        sliding: windows of the recipe's crop size, a third overlapping, or the whole image; None: as the recipe says.
-        blend: one of :data:`lib.prediction.windows.BLENDS`.
-        flip: average with the mirrored image.
-        scales: average over these multiples of the recipe's image size.
-        batch: crops (windows, or whole images) that go through the network together.
-        amp: mixed precision; None: as the recipe says, on a GPU.
-        device: torch device.
+        options: test-time options; the network applies those that concern a single network.
 
     Raises:
-        InputError: the checkpoint does not fit the config, or a parameter is out of range.
+        InputError: the checkpoint does not fit the config, the scale is not chosen yet, or there is no batch norm to
+            adapt.
     """
 
-    def __init__(
-        self,
-        config: str | Path,
-        checkpoint: str | Path,
-        *,
-        sliding: bool | None = None,
-        blend: str = "constant",
-        flip: bool = False,
-        scales: Sequence[float] = (1.0,),
-        batch: int = 1,
-        amp: bool | None = None,
-        device: str = "cpu",
-    ):
-        check(blend, scales, batch)
-        # While loading, mmseg tells of optional parts that are not installed; nothing here needs them.
+    def __init__(self, config: str | Path, checkpoint: str | Path, options: TestTimeOptions = DEFAULTS):
+        if isinstance(options.scales, str):
+            raise InputError(
+                f"scales: {options.scales!r} (expected: numbers, see lib.prediction.selection.select_scale)"
+            )
+        # mmseg reports optional parts that are not installed; nothing here needs them.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             from mmengine import Config
@@ -85,155 +60,126 @@ class Network:
             init_default_scope("mmseg")
             model = revert_sync_batchnorm(MODELS.build(recipes.network(cfg)))
         load_weights(model, checkpoint)
-        self.model = model.to(device).eval()
-        self.scores = heads.gives_scores(model.decode_head)
-        self.window, self.stride = _windows(cfg, sliding)
-        self.size, self.blend, self.flip, self.scales, self.batch = cfg.scale, blend, flip, tuple(scales), batch
-        self.device, self.amp = device, _precision(cfg, amp, device)
+        self.options, self.scales, self.device = options, options.scales, torch.device(options.torch_device())
+        self.model = model.to(self.device).eval()
+        if options.norm_adaptation:
+            statistics.batch_norms(self.model)
+        self.gives_scores = heads.gives_scores(model.decode_head)
+        self.size, self.precision = cfg.scale, _precision(cfg, options.amp, self.device)
+        self.window, self.stride = _window(cfg, options.sliding)
 
-    def make_ready(
-        self,
-        *,
-        norms: float = 0.0,
-        features: float = 0.0,
-        frames: Sequence[str | Path] = (),
-        source: Sequence[str | Path] = (),
-        compile: bool = False,
-    ) -> None:
-        """Do once what every call profits from; after it, weights can no longer be loaded.
+    def prepare(self, frames: Sequence[Path] = (), source: Sequence[Path] = ()) -> None:
+        """Adapt the network to the target and make it faster. Weights can no longer be loaded afterwards.
 
         Args:
-            norms: share (0-1) of the statistics of ``frames`` in the batch norms, see :func:`lib.prediction.test_time.adapt_norms`.
-            features: how far (0-1) the statistics of the backbone's maps move from those of ``frames`` to those of
-                ``source``, see :func:`lib.prediction.test_time.align_features`.
-            frames, source: image files.
-            compile: have ``torch.compile`` translate backbone and head when they first run.
+            frames: image files of the target, for ``norm_adaptation`` and ``feature_alignment``.
+            source: image files of the training, for ``feature_alignment``.
         """
-        import torch
+        if share := self.options.feature_alignment:
+            statistics.align_features(self.model, lambda: self._forward(source), lambda: self._forward(frames), share)
+        if share := self.options.norm_adaptation:
+            statistics.adapt_batch_norms(self.model, lambda: self._forward(frames), share)
+        if self.device.type == "cpu":  # on a GPU these parts take no time
+            from lib.prediction.fusion import fuse
 
-        from lib.prediction.fusion import fuse
-
-        if features:
-            test_time.align_features(self.model, lambda: self._see(source), lambda: self._see(frames), features)
-        if norms:
-            test_time.adapt_norms(self.model, lambda: self._see(frames), norms)
-        if torch.device(self.device).type == "cpu":  # a GPU's time goes elsewhere
             fuse(self.model)
-        if compile:
+        if self.options.compile:
             self.model.backbone.compile()
             self.model.decode_head.forward = torch.compile(self.model.decode_head.forward)
 
-    def _see(self, frames: Sequence[str | Path]) -> None:
-        """Pass images through the network, unscaled and unmirrored."""
-        import torch
-
-        with torch.inference_mode():
-            for image in map(image_files.read_image, frames):
-                self._blended(self.inputs([_resized(image, self._factor(image.shape[:2], 1.0))]))
+    @torch.inference_mode()
+    def _forward(self, files: Sequence[Path]) -> None:
+        """Pass images through the network at the recipe's size."""
+        for image in map(image_files.read_image, files):
+            self._blended(self.inputs([_resize(image, self._factor(image.shape[:2], 1.0))]))
 
     def crops(self, shape: tuple[int, int]) -> int:
-        """Crops that one image of (height, width) is made of at the first of the scales."""
+        """Return the number of crops of an image of (height, width) at the first scale."""
         height, width = (round(n * self._factor(shape, self.scales[0])) for n in shape)
-        return (1 + self.flip) * (len(windows.corners((height, width), self.window, self.stride)) if self.window else 1)
+        return (1 + self.options.flip) * len(self._corners((height, width)))
 
-    def probabilities(self, images: Sequence[np.ndarray], like: tuple[int, int] | None = None):
-        """Class probabilities of images of one size.
+    @torch.inference_mode()
+    def probabilities(self, images: Sequence[np.ndarray], reference: tuple[int, int] | None = None) -> Tensor:
+        """Return the class probabilities of images of one size.
 
         Args:
             images: ``uint8 (H, W, 3)`` RGB each.
-            like: (height, width) of the image that the recipe's size is meant for; None: that of the images. A part
-                of an image is given the whole's, and is enlarged as much.
+            reference: (height, width) that is scaled to the recipe's size, with the images in proportion; None: their
+                own size.
 
         Returns:
             ``float32 (N, classes, H, W)`` on the network's device.
         """
-        import torch
-
         shape, total = images[0].shape[:2], 0
-        with torch.inference_mode():
-            for scale in self.scales:
-                factor = self._factor(like or shape, scale)
-                inputs = self.inputs([_resized(image, factor) for image in images])
-                total = total + self._mirrored(inputs, shape)
-        return total / (len(self.scales) * (1 + self.flip))
+        for scale in self.scales:
+            factor = self._factor(reference or shape, scale)
+            total = total + self._flip_sum(self.inputs([_resize(image, factor) for image in images]), shape)
+        return total / (len(self.scales) * (1 + self.options.flip))
 
     def _factor(self, shape: tuple[int, int], scale: float) -> float:
-        """As in training: into the recipe's (width, height) times ``scale``, keeping the proportions."""
+        """Return the enlargement into the recipe's (width, height) times ``scale``, proportions kept as in training."""
         return scale * min(max(self.size) / max(shape), min(self.size) / min(shape))
 
-    def inputs(self, images: Sequence[np.ndarray]):
-        """``uint8 (H, W, 3)`` RGB each to what the network takes, ``float32 (N, 3, H, W)``."""
-        import torch
-
+    def inputs(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Normalise images ``uint8 (H, W, 3)`` RGB to the network's input, ``float32 (N, 3, H, W)``."""
         preprocessor = self.model.data_preprocessor
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
         return (pixels.float() - preprocessor.mean) / preprocessor.std
 
-    def _mirrored(self, inputs, shape: tuple[int, int]):
-        """Probabilities ``(N, classes, *shape)``, summed over the mirror images."""
-        import torch
+    def _flip_sum(self, inputs: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Return probabilities ``(N, classes, *shape)``, summed over image and mirror image if ``flip``."""
+        flip, count = self.options.flip, len(inputs)
+        logits = self._blended(torch.cat([inputs, inputs.flip(3)]) if flip else inputs)
+        sums = []
+        for i in range(count):
+            sums.append(self._normalised(logits[i], shape))
+            if flip:
+                sums[i] += self._normalised(logits[count + i], shape).flip(2)
+        return torch.stack(sums)
 
-        logits = self._blended(torch.cat([inputs, inputs.flip(3)]) if self.flip else inputs)
-        found = []
-        for i in range(len(inputs)):
-            found.append(self._normalised(logits[i], shape))
-            if self.flip:
-                found[i] += self._normalised(logits[len(inputs) + i], shape).flip(2)
-        return torch.stack(found)
-
-    def _normalised(self, logits, shape: tuple[int, int]):
-        """``(classes, h, w)`` as the head gives them to probabilities ``(classes, *shape)``."""
-        import torch.nn.functional as F
-
+    def _normalised(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Turn the head's output ``(classes, h, w)`` into probabilities ``(classes, *shape)``."""
         if logits.shape[1:] != tuple(shape):
             logits = F.interpolate(logits[None], size=shape, mode="bilinear", align_corners=False)[0]
-        if not self.scores:
+        if not self.gives_scores:
             return logits.softmax(0)
-        scores = logits.clamp(min=_LEAST)  # evenly spread where nothing was found
+        scores = logits.clamp(min=_MIN_SCORE)
         return scores / scores.sum(0)
 
-    def _blended(self, inputs):
-        """Logits ``float32 (N, classes, H, W)`` of normalised images of that size."""
-        import torch
+    def _blended(self, inputs: Tensor) -> Tensor:
+        """Return the logits ``float32 (N, classes, H, W)`` of normalised images, blended over the windows."""
+        size = inputs.shape[2:]
+        height, width = map(min, self.window or size, size)
+        corners = self._corners(size)
+        blend = self.options.window_blend if len(corners) > 1 else "constant"
+        weight = torch.from_numpy(windows.weights(blend, (height, width))).to(inputs)
+        total = inputs.new_zeros(len(inputs), self.model.out_channels, *size)
+        weights = inputs.new_zeros(size)
+        crops = []
+        for y, x in corners:
+            rows, columns = slice(y, y + height), slice(x, x + width)
+            weights[rows, columns] += weight
+            crops += [(i, rows, columns) for i in range(len(inputs))]
+        for start in range(0, len(crops), self.options.crops_per_batch):
+            batch = crops[start : start + self.options.crops_per_batch]
+            logits = self._logits(torch.stack([inputs[i, :, rows, columns] for i, rows, columns in batch]))
+            for (i, rows, columns), values in zip(batch, logits, strict=True):
+                total[i, :, rows, columns] += values * weight
+        return total.div_(weights)
 
-        size = tuple(inputs.shape[2:])
-        window = tuple(map(min, self.window or size, size))
-        places = windows.corners(size, window, self.stride) if self.window else [(0, 0)]
-        weight = torch.from_numpy(windows.weights(self.blend, window)).to(inputs)
-        if len(places) > 1:
-            total, share = inputs.new_zeros(len(inputs), self.model.out_channels, *size), inputs.new_zeros(size)
-            for _, *view in _views([(0, *place) for place in places], window):
-                share[*view] += weight
-        found = []
-        everywhere = list(_views([(i, *place) for place in places for i in range(len(inputs))], window))
-        for start in range(0, len(everywhere), self.batch):
-            crops = everywhere[start : start + self.batch]
-            logits = self._logits(torch.stack([inputs[i, :, *view] for i, *view in crops]))
-            if len(places) == 1:
-                found += logits
-                continue
-            for (i, *view), one in zip(crops, logits, strict=True):
-                total[i, :, *view] += one if self.blend == "constant" else one * weight
-        return torch.stack(found) if len(places) == 1 else total.div_(share)
+    def _corners(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        return windows.corners(size, self.window, self.stride) if self.window else [(0, 0)]
 
-    def _logits(self, crops):
-        """What the head says of ``(N, 3, h, w)`` crops, ``float32 (N, classes, h, w)``."""
-        import torch
-
+    def _logits(self, crops: Tensor) -> Tensor:
+        """Return the head's output for crops ``(N, 3, h, w)``, ``float32 (N, classes, h, w)``."""
         size = tuple(crops.shape[2:])
         meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])
-        with torch.autocast(torch.device(self.device).type, self.amp) if self.amp else nullcontext():
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
             return self.model.encode_decode(crops, [dict(meta) for _ in crops]).float()
 
 
-def _views(places, window):
-    """(image, rows, columns) of the crops whose images and corners are given."""
-    for i, y, x in places:
-        yield i, slice(y, y + window[0]), slice(x, x + window[1])
-
-
-def _windows(cfg, sliding: bool | None):
-    """(height, width) of the windows and of their steps; None and None for whole images."""
+def _window(cfg, sliding: bool | None) -> tuple:
+    """Return (height, width) of the windows and of their steps; None and None for whole images."""
     height, width = cfg.crop_size
     if sliding:
         return (height, width), (height * 2 // 3, width * 2 // 3)
@@ -243,17 +189,15 @@ def _windows(cfg, sliding: bool | None):
     return None, None
 
 
-def _precision(cfg, amp: bool | None, device: str):
-    """The type of mixed precision; None for single precision."""
-    import torch
-
-    on_gpu = torch.device(device).type == "cuda"
+def _precision(cfg, amp: bool | None, device: torch.device) -> torch.dtype | None:
+    """Return the type of mixed precision; None for single precision."""
+    on_gpu = device.type == "cuda"
     if not (cfg.get("amp", False) and on_gpu if amp is None else amp):
         return None
     return torch.float16 if on_gpu and not torch.cuda.is_bf16_supported() else torch.bfloat16
 
 
-def _resized(image: np.ndarray, factor: float) -> np.ndarray:
+def _resize(image: np.ndarray, factor: float) -> np.ndarray:
     height, width = image.shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)

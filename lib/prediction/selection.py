@@ -1,32 +1,39 @@
-"""How good a network is on images without labels: which checkpoint to take, and at which image size.
+"""Choice of a checkpoint, and of an image size, without labels.
 
-A network that knows what it sees says the same of an image, of its mirror image and of a smaller copy. How far it
-does is measured like a prediction against labels: intersection over union per class, averaged over all scored
-classes, so that a network that has given up the rare ones does not look consistent. Labels are not read.
+A good network predicts the same for an image, its mirror image and a smaller copy. Agreement is measured like a
+prediction against labels, by IoU averaged over all scored classes: a network that has given up the rare ones does not
+look consistent. No label is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
+from lib.diagnostics.metrics import confusion_matrix, mean_iou
 from lib.errors import InputError
+from lib.parallel import evenly_spaced
 from lib.prediction.network import Network
-from lib.stages import train
+from lib.prediction.options import TestTimeOptions
+from lib.run import Run
+from lib.synthesis.target_camera import is_known, read_overlay_mask
 
 FRAMES = 24
-"""Target frames that a checkpoint is judged on, spread evenly over those there are."""
+"""Target frames that judge a checkpoint, evenly spaced."""
 SCALES = (0.75, 1.0, 1.5, 2.0)
-"""Multiples of the recipe's image size to choose from. Streets look smaller through a fisheye than through the source
-camera; enlarged, they look as in training."""
+"""Multiples of the recipe's image size to choose from. A fisheye shows streets smaller than the source camera does;
+enlarged, they have the size seen in training."""
 CRITERION = "information"
-"""Of :func:`unsupervised_score`, the one that decides: of those tried it goes best with the true mIoU."""
+"""Criterion of :func:`unsupervised_score` that decides: of those tried it agrees best with the true mIoU."""
 _SMALLER = 0.75
+
+Choice = TypeVar("Choice")
 
 
 def unsupervised_score(
@@ -36,103 +43,99 @@ def unsupervised_score(
     *,
     scale: float = 1.0,
     mask: np.ndarray | None = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> dict[str, float]:
-    """Criteria for a checkpoint that need no labels, larger is better, each between 0 and 1.
+    """Rate a checkpoint by criteria that need no labels, each from 0 to 1; larger is better.
 
     Args:
         out: run folder whose ``train/config.py`` describes the network.
         checkpoint: its weights.
         frames: image files of the target camera.
-        scale: the frames are enlarged by this.
-        mask: ``bool (H, W)``, pixels to leave out, of any size; None: the surroundings that the run found, if any.
-        device: torch device.
+        scale: multiple of the recipe's image size.
+        mask: ``bool (H, W)`` of any size, pixels to leave out; None: the run's overlay, if it has one.
+        device: torch device; None: a GPU if there is one.
 
     Returns:
-        ``mirror`` and ``smaller``: mean over the scored classes of the IoU between what the network says of the
-        frames and of their mirror images or smaller copies, 0 for a class that it never names; ``agreement``, the
-        mean of the two; ``certainty``: 1 - mean entropy / log(classes); ``information``: entropy of the mean
-        prediction - mean entropy, / log(classes), high where single pixels are certain and all classes in use (the
-        mutual information of Bridle et al., "Unsupervised classifiers, mutual information and phantom targets",
-        NeurIPS 1991).
+        ``mirror``, ``smaller``: mean IoU over the scored classes between the predictions for the frames and for their
+        mirror images or smaller copies, 0 for a class that is never predicted. ``agreement``: mean of the two.
+        ``certainty``: 1 - mean entropy / log(classes). ``information``: (entropy of the mean prediction - mean
+        entropy) / log(classes), high where single pixels are certain and all classes in use: the mutual information
+        of Bridle et al., "Unsupervised classifiers, mutual information and phantom targets", NeurIPS 1991.
     """
-    config = Path(out) / "train" / "config.py"
-    network = Network(config, checkpoint, scales=(scale,), device=device)
-    small = Network(config, checkpoint, scales=(_SMALLER * scale,), device=device)
-    own = Path(out) / "augmented" / "overlay_mask.png"
-    if mask is None and own.exists():
-        mask = image_files.read_label(own) > 0
-    classes = len(CLASSES_WITH_BACKGROUND)
-    confusions, mean, entropy, pixels = np.zeros((2, classes, classes)), np.zeros(classes), 0.0, 0
-    for path in frames:
-        image = image_files.read_image(path)
-        seen = _seen(mask, image.shape[:2])
-        mirrored = np.ascontiguousarray(image[:, ::-1])
-        plain, mirror = (p.cpu().numpy() for p in network.probabilities([image, mirrored]))
-        smaller = small.probabilities([image])[0].cpu().numpy()
-        labels = plain.argmax(0)
-        for confusion, other in zip(confusions, (mirror[..., ::-1], smaller), strict=True):
-            both = labels[seen] * classes + other.argmax(0)[seen]
-            confusion += np.bincount(both, minlength=classes**2).reshape(classes, classes)
-        found = plain[:, seen]
-        mean += found.sum(1)
-        entropy -= float((found * np.log(np.maximum(found, 1e-12))).sum())
-        pixels += found.shape[1]
+    run, classes = Run(out), len(CLASSES_WITH_BACKGROUND)
+    if mask is None and is_known(run.augmented):
+        mask = read_overlay_mask(run.augmented)
+    network, smaller_network = (
+        Network(run.config, checkpoint, TestTimeOptions(scales=[factor], device=device))
+        for factor in (scale, _SMALLER * scale)
+    )
+    confusions = np.zeros((2, classes, classes), np.int64)
+    mean, entropy, pixels = np.zeros(classes), 0.0, 0
+    for image in map(image_files.read_image, frames):
+        visible = _visible(mask, image.shape[:2])
+        both = network.probabilities([image, np.ascontiguousarray(image[:, ::-1])])
+        plain, mirrored = (probabilities.cpu().numpy() for probabilities in both)
+        smaller = smaller_network.probabilities([image])[0].cpu().numpy()
+        label = plain.argmax(0)[visible]
+        for confusion, other in zip(confusions, (mirrored[..., ::-1], smaller), strict=True):
+            confusion += confusion_matrix(label, other.argmax(0)[visible], classes)
+        values = plain[:, visible]
+        mean += values.sum(1)
+        entropy += _entropy(values)
+        pixels += values.shape[1]
     mean, entropy = mean / max(1, pixels), entropy / max(1, pixels)
-    spread = -float((mean * np.log(np.maximum(mean, 1e-12))).sum())
-    mirror, smaller = map(_mean_iou, confusions)
+    mirror, small = (mean_iou(confusion, len(CLASSES), "zero") for confusion in confusions)
     return {
-        "agreement": (mirror + smaller) / 2,
+        "agreement": (mirror + small) / 2,
         "mirror": mirror,
-        "smaller": smaller,
+        "smaller": small,
         "certainty": float(1 - entropy / np.log(classes)),
-        "information": float((spread - entropy) / np.log(classes)),
+        "information": float((_entropy(mean) - entropy) / np.log(classes)),
     }
 
 
-def select(out: str | Path, data: str | Path, device: str = "cpu") -> Path:
-    """The checkpoint that does best by :data:`CRITERION` on target frames, of those that the training of ``out`` kept.
+def select(out: str | Path, data: str | Path, device: str | None = None) -> Path:
+    """Return the checkpoint of a run that is best by :data:`CRITERION` on target frames.
 
     Args:
         out: run folder.
         data: data set in the competition's layout; its ``train_target`` split is read.
-        device: torch device.
+        device: torch device; None: a GPU if there is one.
 
     Raises:
-        InputError: no checkpoint there.
+        InputError: the run has no checkpoint.
     """
-    found = train.checkpoints(out)
-    if not found:
-        raise InputError(f"{Path(out) / 'train'} holds no checkpoint. Run 02_train for this run folder first.")
-    return _best(found, lambda path: unsupervised_score(out, path, target_frames(data), device=device))
+    run = Run(out)
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        raise InputError(f"{run.train} holds no checkpoint. Run 02_train for this run folder first.")
+    frames = target_frames(data)
+    return _best(checkpoints, lambda path: unsupervised_score(out, path, frames, device=device))
 
 
-def select_scale(out: str | Path, checkpoint: str | Path, data: str | Path, device: str = "cpu") -> float:
-    """The one of :data:`SCALES` at which a checkpoint does best by :data:`CRITERION` on target frames."""
+def select_scale(out: str | Path, checkpoint: str | Path, data: str | Path, device: str | None = None) -> float:
+    """Return the one of :data:`SCALES` at which a checkpoint is best by :data:`CRITERION` on target frames."""
     frames = target_frames(data)
     return _best(SCALES, lambda scale: unsupervised_score(out, checkpoint, frames, scale=scale, device=device))
 
 
-def _best(choices, judge):
-    scores = {choice: judge(choice)[CRITERION] for choice in choices}
+def _best(choices: Sequence[Choice], rate: Callable[[Choice], dict[str, float]]) -> Choice:
+    scores = {choice: rate(choice)[CRITERION] for choice in choices}
     print(f"{CRITERION}: " + ", ".join(f"{getattr(c, 'stem', c)} {score:.4f}" for c, score in scores.items()))
-    return max(scores, key=scores.get)
+    return max(choices, key=scores.__getitem__)
 
 
 def target_frames(data: str | Path) -> list[Path]:
-    """At most :data:`FRAMES` of the target's frames, evenly spread."""
-    frames = [item.image for item in layout.read_split(data, "train_target")]
-    return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, FRAMES).round().astype(int))]
+    """Return at most :data:`FRAMES` of the target's frames, evenly spaced."""
+    return evenly_spaced([item.image for item in layout.read_split(data, "train_target")], FRAMES)
 
 
-def _seen(mask: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+def _entropy(probabilities: np.ndarray) -> float:
+    """Return the entropy in nats, summed over all pixels."""
+    return -float((probabilities * np.log(np.maximum(probabilities, 1e-12))).sum())
+
+
+def _visible(mask: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
     if mask is None:
         return np.ones(shape, bool)
     return cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) == 0
-
-
-def _mean_iou(confusion: np.ndarray) -> float:
-    """Over the scored classes, 0 for those in neither prediction."""
-    both = confusion.diagonal()
-    either = confusion.sum(0) + confusion.sum(1) - both
-    return float((both / np.maximum(either, 1))[: len(CLASSES)].mean())

@@ -1,0 +1,52 @@
+"""Test-time options of trained networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Len
+
+from lib.options import Options, option
+from lib.prediction.windows import Blend
+
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestTimeOptions(Options):
+    """Options of a prediction. A new one is a field here and the line that uses it."""
+
+    __test__ = False  # not a test, although its name begins like one
+
+    sliding: bool | None = option(None, "overlapping windows of the training's crop size; None: as the recipe says")
+    window_blend: Blend = option("constant", "weight of a window's pixels where windows overlap")
+    flip: bool = option(False, "average with the prediction for the mirror image")
+    scales: Annotated[list[Annotated[float, Gt(0)]], Len(1)] | Literal["target"] = option(
+        [1.0], 'average over these multiples of the recipe\'s image size; "target": the best one for the target frames'
+    )
+    rectified_views: Annotated[int, Ge(0)] = option(
+        0, "average with the predictions for this many pinhole views through the target's lens"
+    )
+    norm_adaptation: Share = option(0.0, "share of the test images' statistics in the batch norms")
+    feature_alignment: Share = option(
+        0.0, "how far the statistics of the backbone's features move from the test images' to the training images'"
+    )
+    apply_overlay: bool = option(False, "take Background from the overlay mask, and from there alone")
+    min_region: Annotated[float, Ge(0)] = option(
+        0.0, "remove regions smaller than this multiple of their class's least area"
+    )
+    crops_per_batch: Annotated[int, Ge(1)] = option(1, "crops that pass the network together", identity=False)
+    amp: bool | None = option(None, "mixed precision; None: as the recipe says, on a GPU")
+    compile: bool = option(False, "torch.compile, which takes a minute or more to start", identity=False)
+    device: str | None = option(None, "torch device; None: a GPU if there is one", identity=False)
+
+    def torch_device(self) -> str:
+        """Return the name of the torch device."""
+        import torch
+
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+DEFAULTS = TestTimeOptions()
+"""Nothing but the whole image at the recipe's size."""

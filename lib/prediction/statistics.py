@@ -1,0 +1,102 @@
+"""Adaptation of a trained network to the target's statistics, without labels and without training."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lib.errors import InputError
+
+_ROUNDS = 3  # the input of a batch norm changes with the batch norms before it
+_EPSILON = 1e-6  # added to variances
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norms that inference uses; raise InputError where there is none."""
+    norms = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and not name.startswith("auxiliary_head")
+    ]
+    if not norms:
+        raise InputError(
+            "norm_adaptation: the network has no batch norm that inference uses (expected: 0, or feature_alignment)"
+        )
+    return norms
+
+
+def adapt_batch_norms(model: nn.Module, forward: Callable[[], None], share: float) -> int:
+    """Move the running statistics of the batch norms towards those of other images.
+
+    Mean and variance become (1 - ``share``) times the trained value plus ``share`` times the value over all images.
+    Source: Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation",
+    NeurIPS 2020.
+
+    Args:
+        model: network in evaluation mode; changed in place.
+        forward: runs the model on all the images.
+        share: 0 to 1.
+
+    Returns:
+        The number of batch norms that changed.
+    """
+    norms = batch_norms(model)
+    trained = {norm: (norm.running_mean.clone(), norm.running_var.clone()) for norm in norms}
+    for _ in range(_ROUNDS):
+        measured = _moments(norms, forward, "inputs")
+        for (norm, _), moments in measured.items():
+            running = norm.running_mean, norm.running_var
+            for value, old, new in zip(running, trained[norm], moments, strict=True):
+                value.copy_((1 - share) * old + share * new)
+    return len(measured)
+
+
+def align_features(
+    model: nn.Module, source_forward: Callable[[], None], target_forward: Callable[[], None], share: float
+) -> None:
+    """Move mean and deviation of the backbone's features on the target towards those on the source.
+
+    Each channel of each map is scaled and shifted. Batch norms are not needed. Sun & Saenko, "Deep CORAL", ECCV 2016
+    workshops, align such moments in training.
+
+    Args:
+        model: network whose ``backbone`` returns a tuple of ``(N, C, h, w)``; changed in place.
+        source_forward, target_forward: run the model on images of the source and of the target.
+        share: how far the statistics move, 0 to 1.
+    """
+    source, target = (_moments([model.backbone], run, "outputs").values() for run in (source_forward, target_forward))
+    changes = []
+    for (mean, variance), (target_mean, target_variance) in zip(source, target, strict=True):
+        scale = 1 + share * (((variance + _EPSILON) / (target_variance + _EPSILON)).sqrt() - 1)
+        shift = target_mean + share * (mean - target_mean) - scale * target_mean
+        changes.append((scale[:, None, None].float(), shift[:, None, None].float()))
+
+    def align(_, inputs, maps):
+        return tuple(x * scale + shift for x, (scale, shift) in zip(maps, changes, strict=True))
+
+    model.backbone.register_forward_hook(align)
+
+
+def _moments(
+    modules: Sequence[nn.Module], forward: Callable[[], None], side: Literal["inputs", "outputs"]
+) -> dict[tuple[nn.Module, int], tuple[Tensor, Tensor]]:
+    """Return mean and variance of each channel of the maps that enter or leave modules, by module and map."""
+    sums: dict = defaultdict(lambda: [0, 0.0, 0.0])
+
+    def add(module, inputs, outputs):
+        for level, maps in enumerate(inputs if side == "inputs" else outputs):
+            x, total = maps.double().transpose(0, 1).flatten(1), sums[module, level]
+            total[:] = total[0] + x.shape[1], total[1] + x.sum(1), total[2] + x.square().sum(1)
+
+    hooks = [module.register_forward_hook(add) for module in modules]
+    try:
+        forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    means = {key: (total / count, squares / count) for key, (count, total, squares) in sums.items()}
+    return {key: (mean, (square - mean.square()).clamp(min=0)) for key, (mean, square) in means.items()}
