@@ -14,9 +14,9 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
 from lib.parallel import evenly_spaced
+from lib.run import Run
 from lib.stages.augment import SPLITS
 from lib.stages.infer import Predictor
-from lib.stages.train import best_checkpoint
 from lib.synthesis import params as params_module
 from lib.synthesis import target_camera
 
@@ -75,7 +75,7 @@ def class_layout(labels: Iterable[np.ndarray]) -> np.ndarray:
 
 def predicted(out: str | Path, paths: Sequence[str | Path], device: str = "cpu") -> list[np.ndarray] | None:
     """What the run's own network sees in at most 32 images, ``uint8 (H, W)`` each; None before it is trained."""
-    checkpoint = best_checkpoint(out)
+    checkpoint = Run(out).best_checkpoint()
     if checkpoint is None:
         return None
     predictor = Predictor(Path(out) / "train" / "config.py", checkpoint, device=device)

@@ -17,7 +17,7 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
 from lib.prediction.network import Network
-from lib.stages import train
+from lib.run import Run
 
 FRAMES = 24
 """Target frames that a checkpoint is judged on, spread evenly over those there are."""
@@ -101,7 +101,7 @@ def select(out: str | Path, data: str | Path, device: str = "cpu") -> Path:
     Raises:
         InputError: no checkpoint there.
     """
-    found = train.checkpoints(out)
+    found = Run(out).checkpoints()
     if not found:
         raise InputError(f"{Path(out) / 'train'} holds no checkpoint. Run 02_train for this run folder first.")
     return _best(found, lambda path: unsupervised_score(out, path, target_frames(data), device=device))

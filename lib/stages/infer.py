@@ -19,8 +19,7 @@ from lib.diagnostics import plots
 from lib.errors import InputError
 from lib.files import whole_file
 from lib.prediction import network, selection, test_time
-from lib.run import claim, finished, recorded
-from lib.stages.train import best_checkpoint
+from lib.run import Run, claim, finished, recorded
 from lib.synthesis.target_camera import TargetCamera
 
 _SOME = 32  # images that statistics are taken from
@@ -264,7 +263,7 @@ def _members(out: Path, checkpoint) -> list[tuple[Path, Path]]:
     from lib.internimage.checkpoints.releases import fetch  # here, since it takes mmseg's seconds to import
 
     if checkpoint is None:
-        files = [best_checkpoint(out)]
+        files = [Run(out).best_checkpoint()]
     else:
         files = [fetch(one) for one in ([checkpoint] if isinstance(checkpoint, str | Path) else checkpoint)]
     beside = [file.parent / "config.py" for file in files]
