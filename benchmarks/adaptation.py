@@ -26,11 +26,11 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
-from lib.run import claim, recorded
+from lib.run import Run, claim, recorded
 from lib.stages.augment import AugmentOptions, augment
 from lib.stages.infer import infer
 from lib.stages.submit import score, submit
-from lib.stages.train import best_checkpoint, train
+from lib.stages.train import TrainOptions, train
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
@@ -131,7 +131,8 @@ class Benchmark:
             self._labelled_target(out, seed)
         else:
             augment(AugmentOptions(data=self.data, out=out, **row.augment, seed=seed))
-        train(out, recipe=self.recipe, max_iters=self.iters, load_from=self._begun(seed), seed=seed, **row.train)
+        common = dict(out=out, recipe=self.recipe, seed=seed)
+        train(TrainOptions(**common, max_iters=self.iters, load_from=self._begun(seed), **row.train))
 
     def _begun(self, seed: int) -> Path | None:
         """The checkpoint that all rows of a seed start from."""
@@ -139,7 +140,7 @@ class Benchmark:
             return None
         out = self.out("start", seed)
         augment(AugmentOptions(data=self.data, out=out, **ROWS["source"].augment, seed=seed))
-        return train(out, recipe=self.recipe, max_iters=self.start, seed=seed)
+        return train(TrainOptions(out=out, recipe=self.recipe, max_iters=self.start, seed=seed))
 
     def _labelled_target(self, out: Path, seed: int) -> None:
         """In place of stage 01: the target's frames with their labels; validated like the adapted rows."""
@@ -162,7 +163,7 @@ class Benchmark:
         for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", bent)):
             for part in ("augmented", "train"):
                 link(folder / part, trained / part)
-            infer(data, folder, checkpoint=best_checkpoint(trained), **row.infer)
+            infer(data, folder, checkpoint=Run(trained).best_checkpoint(), **row.infer)
             path, _ = submit(data, folder, self.size)
             if labels.is_dir():
                 iou = score(path, labels, self.size)

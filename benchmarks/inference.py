@@ -31,8 +31,8 @@ from lib import recipes
 from lib.dataset import image_files, layout
 from lib.internimage.variants import VARIANTS
 from lib.prediction.network import Network
+from lib.run import Run
 from lib.stages.infer import Predictor
-from lib.stages.train import best_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"
 WAYS = {
@@ -147,7 +147,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     images = [image_files.read_image(item.image) for item in layout.read_split(args.data, "test")]
     results = dict(device=_name(args.device), threads=args.threads, torch=torch.__version__)
-    trained = args.run / "train" / "config.py", best_checkpoint(args.run)
+    trained = args.run / "train" / "config.py", Run(args.run).best_checkpoint()
     results["demo"] = measure(*trained, images, args.rounds, list(WAYS), args.device)
     _say(f"demo, {images[0].shape[1]}x{images[0].shape[0]}", results["demo"])
     small = [cv2.resize(image, LARGE["size"], interpolation=cv2.INTER_AREA) for image in images]

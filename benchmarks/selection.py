@@ -19,9 +19,10 @@ from adaptation import RESULTS, ROOT, ROWS, link
 from lib.dataset import image_files, layout
 from lib.files import read_yaml, whole_file, write_yaml
 from lib.prediction.selection import target_frames, unsupervised_score
+from lib.run import Run
 from lib.stages.infer import infer
 from lib.stages.submit import score, submit
-from lib.stages.train import checkpoints, scalars
+from lib.stages.train import scalars
 from lib.target import overlay
 
 CRITERIA = ("agreement", "mirror", "smaller", "certainty", "information", "validation")
@@ -38,7 +39,7 @@ def judged(data: Path, run: Path, checkpoint: Path, frames: list[Path], mask: np
     path, _ = submit(data, out, image_files.read_image(layout.read_split(data, "test")[0].image).shape[1::-1])
     step, validation = int(checkpoint.stem.rsplit("_", 1)[1]), scalars(run)["mIoU"]
     found = unsupervised_score(run, checkpoint, frames, mask=mask)
-    found["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan")) / 100
+    found["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan"))
     found["truth"] = float(score(path, data / "withheld" / "test_gt")["mIoU"])
     write_yaml(note, {name: round(float(value), 5) for name, value in found.items()})
     return read_yaml(note)
@@ -58,7 +59,7 @@ def main() -> None:
             run = folder / f"{name}-{seed}"
             if row.trained_as or row.labels or not (run / "submission.csv").exists():
                 continue
-            for checkpoint in checkpoints(run):
+            for checkpoint in Run(run).checkpoints():
                 scores = judged(data, run, checkpoint, frames, mask)
                 found.append({"row": name, "seed": seed, "checkpoint": checkpoint.stem} | scores)
     table = pd.DataFrame(found)

@@ -19,7 +19,7 @@ import yaml
 from lib import recipes
 from lib.errors import InputError
 from lib.files import whole_file
-from lib.run import finished
+from lib.run import Run, finished
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 STAGES = {"augment": "01_augment", "train": "02_train", "infer": "03_infer", "submit": "04_submit"}
@@ -114,7 +114,6 @@ def start(
     Returns:
         The best checkpoint, for ``load_from``.
     """
-    from lib.stages.train import best_checkpoint
     from lib.training import self_training
 
     # What follows is looked at now, not after the start.
@@ -124,7 +123,7 @@ def start(
         shared["options"] = {k: v for k, v in options.items() if not str(k).startswith("self_training.")}
     shared |= {"augment": False, "max_iters": iters}
     run(data, out, last="train", parameters=shared, resume=not overwrite, overwrite=overwrite)
-    return best_checkpoint(out)
+    return Run(out).best_checkpoint()
 
 
 def _absolute(name: str, value):

@@ -1,7 +1,7 @@
-"""The data sets that a recipe can train on: how many classes, how tested, how mmseg reads them.
+"""The kinds of data set that a recipe can train on: classes, test mode, and how mmseg reads them.
 
-``competition`` is the layout of :mod:`lib.dataset.layout`, which 01 writes. ``cityscapes`` and ``ade20k`` are those data
-sets in the layouts that mmseg expects, for training on, or scoring, what public checkpoints were trained on.
+``competition`` is the layout of :mod:`lib.dataset.layout`, which 01 writes. ``cityscapes`` and ``ade20k`` are in the
+layouts that mmseg expects, to train on, or score, what public checkpoints were trained on.
 """
 
 from __future__ import annotations
@@ -9,36 +9,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.dataset.classes import CLASSES_WITH_BACKGROUND
+from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of data set."""
+    """A kind of data set.
+
+    Attributes:
+        classes: number of classes.
+        scored: number of those that the mean IoU counts, from the first on.
+        windows: images are wide and tested in overlapping windows, not whole.
+        type: mmseg's name of a data set that comes as folders.
+        images, labels: folders of such a data set.
+        splits: folders in these of the training and the validation split.
+    """
 
     classes: int
+    scored: int
     windows: bool
-    """Its images are wide and tested in overlapping windows, not whole."""
-    metric: dict
     type: str = ""
-    """mmseg's name of a data set that comes as folders."""
     images: str = ""
     labels: str = ""
     splits: tuple[str, str] = ("", "")
-    """Of such a data set: folders of images and labels, and in them those to train and to validate on."""
 
 
-_MEAN_IOU = dict(type="IoUMetric", iou_metrics=["mIoU"])
 DATA = {
-    "competition": Kind(len(CLASSES_WITH_BACKGROUND), True, dict(type="ScoredIoU")),
-    "cityscapes": Kind(19, True, _MEAN_IOU, "CityscapesDataset", "leftImg8bit", "gtFine", ("train", "val")),
-    "ade20k": Kind(150, False, _MEAN_IOU, "ADE20KDataset", "images", "annotations", ("training", "validation")),
+    "competition": Kind(len(CLASSES_WITH_BACKGROUND), len(CLASSES), True),
+    "cityscapes": Kind(19, 19, True, "CityscapesDataset", "leftImg8bit", "gtFine", ("train", "val")),
+    "ade20k": Kind(150, 150, False, "ADE20KDataset", "images", "annotations", ("training", "validation")),
 }
 
 
 def entry(kind: str, folder: Path, split: str) -> dict:
-    """What mmseg's data set is built from, but for its pipeline.
+    """Return the config of mmseg's data set, without its pipeline.
 
     Args:
         kind: a key of :data:`DATA`.

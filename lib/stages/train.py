@@ -1,162 +1,142 @@
-"""Train a recipe on an augmented set (stage 02).
-
-The work is done by :mod:`lib.training.process`. A killed training goes on from its last checkpoint.
-"""
+"""Stage 02: train a recipe on the augmented set. A killed training resumes from its last checkpoint."""
 
 from __future__ import annotations
 
 import json
-from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+import matplotlib.pyplot as plt
+from annotated_types import Ge
 
 from lib import recipes
 from lib.dataset import layout
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
+from lib.diagnostics import plots
 from lib.errors import InputError
-from lib.files import read_yaml
-from lib.run import claim, finished, recorded
-from lib.training.process import PRECISIONS, gpus, run, step
-from lib.training.self_training import add as add_self_training
-from lib.training.self_training import check as check_self_training
+from lib.files import digest, digest_of, whole_file
+from lib.options import Options, option
+from lib.run import Run
+from lib.training import self_training
+from lib.training.config import build_config
+from lib.training.hardware import Hardware
+from lib.training.launcher import launch
+
+SCALARS = ("loss", "source", "target", "confident", "mIoU", "lr")
+"""Scalars of :func:`scalars` in their order; ``source``, ``target`` and ``confident`` come from self-training."""
+
+Count = Annotated[int, Ge(1)]
 
 
-def train(
-    out: str | Path,
-    *,
-    recipe: str = "demo",
-    processes: int | None = None,
-    max_iters: int | None = None,
-    batch_size: int | None = None,
-    load_from: str | Path | dict | None = None,
-    self_training: bool = False,
-    seed: int = 0,
-    amp: bool | str = True,
-    options: dict | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Stage 02: train on ``out/augmented`` into ``out/train``.
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """Options of stage 02."""
 
-    Args:
-        out: run folder.
-        recipe: name of a recipe, or path of a recipe file.
-        processes: training processes; None: one per GPU, or one where there is none.
-        max_iters: length of the training instead of the recipe's.
-        batch_size: crops per process instead of the recipe's.
-        load_from: checkpoint to start from, of the whole network or of its backbone: a file, a URL or the name of a
-            public release, or a mapping of ``checkpoint`` (one of these) and options of
-            :func:`lib.internimage.checkpoints.loading.load_weights` (``classes``, ``ema``, ``partial``).
-        self_training: learn from the target's unlabelled frames as well (see :mod:`lib.training.self_training`); its settings
-            are the recipe's, and ``options`` such as ``{"self_training.threshold": 0.95}``.
-        seed: of initialisation, sampling and augmentation.
-        amp: mixed precision: ``"bf16"``, ``"fp16"``, True (bf16 where the GPU has it, else fp16) or False; without a
-            GPU it has no effect.
-        options: overrides of the recipe's entries by dotted name; :mod:`lib.recipes.memory` has those that save
-            memory.
-        overwrite: replace a training made with other parameters, and start from its beginning.
+    out: str = option("../outputs/demo", "run folder, with the augmented set of 01_augment", identity=False)
+    recipe: str = option("demo", "name of a recipe (see lib.recipes.known()), or path of a recipe file")
+    processes: Count | None = option(
+        None, "training processes; None: one per GPU, or one where there is none", identity=False
+    )
+    max_iters: Count | None = option(None, "length of the training in iterations; None: the recipe's")
+    batch_size: Count | None = option(None, "crops per process; None: the recipe's")
+    load_from: str | dict | None = option(
+        None,
+        'weights to start from: a file, a URL, the name of a public release, or {"checkpoint": one of these, '
+        '"classes": "cityscapes"}',
+    )
+    self_training: bool = option(False, "learn from the target's unlabelled frames as well")
+    seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")
+    amp: bool | Literal["bf16", "fp16"] = option(
+        True, "mixed precision on GPUs: bf16, fp16, true (bf16 where the GPU has it) or false"
+    )
+    options: dict | None = option(
+        None, 'overrides of entries of the recipe, such as {"optim_wrapper.optimizer.lr": 1e-4}'
+    )
+    overwrite: bool = option(False, "replace a training of other options, and start from its beginning", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        recipes.check(self.recipe)
+        self_training.check(self.options or {}, self.self_training)
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of what the training is made from: augmented set, recipe and weights."""
+        weights = self.load_from["checkpoint"] if isinstance(self.load_from, dict) else self.load_from
+        files = {"load_from": digest(weights)} if weights and Path(weights).is_file() else {}
+        recipe = digest_of(recipes.load(self.recipe).to_dict())
+        return {"augmented": Run(self.out).digest("augment"), "recipe": recipe, **files}
+
+
+def train(options: TrainOptions) -> Path:
+    """Train on the augmented set of the run folder.
 
     Returns:
         The best checkpoint by validation mIoU.
 
     Raises:
-        InputError: nothing to train on, unknown recipe, a checkpoint that does not fit, a value out of range, or a
-            folder of other parameters.
+        InputError: no augmented set, an unknown recipe, entries or weights that do not fit, or a folder of other
+            options or inputs.
         RuntimeError: the training process failed; carries its last lines.
     """
-    out = Path(out)
-    augmented = out / "augmented"
-    if finished(out, "augment") is None:
-        raise InputError(f"{augmented} is missing or unfinished. Run 01_augment for this run folder first.")
-    check_self_training(options or {}, self_training)
-    cfg = recipes.resolve(recipe, augmented, max_iters=max_iters, batch_size=batch_size, seed=seed, options=options)
-    load_from = str(load_from) if isinstance(load_from, Path) else load_from or None
-    if self_training:
-        add_self_training(cfg, augmented, seed)
-    parameters = {
-        "recipe": str(recipe),
-        "max_iters": cfg.max_iters,
-        "batch_size": cfg.batch_size,
-        "load_from": load_from,
-        "self_training": self_training,
-        "seed": seed,
-        "amp": amp,
-        "options": options or {},
-        "augmented": read_yaml(augmented / "parameters.yaml"),
-    }
-    # All that can be refused is refused before `overwrite` deletes a former training.
-    if amp not in (*PRECISIONS, True, False):
-        raise InputError(f"amp: {amp!r} (expected True, False, {' or '.join(map(repr, PRECISIONS))})")
-    processes = processes or max(1, gpus())
-    if cfg.get("shard") and (processes < 2 or amp == "fp16"):
-        raise InputError(f"shard: with processes={processes} and amp={amp!r} (expected several processes, and no fp16)")
-    if cfg.get("shard") and self_training:
-        raise InputError("shard: with self_training (expected one of the two; the teacher needs its whole student)")
-    cfg.amp, cfg.start_weights = amp, _start_weights(cfg, load_from) if load_from else None
-    layout.check(augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
-    folder = claim(out / "train", parameters, overwrite=overwrite)
-    done = finished(out, "train")
-    if done and done["parameters"] == parameters and (best := best_checkpoint(out)):
-        return best
-    cfg.work_dir = str(folder.resolve())
-    cfg.dump(folder / "config.py")
-    with recorded(out, "train", parameters) as results:
-        results["processes"] = processes
-        run(folder, processes, cfg.max_iters, cfg.num_workers)
-        best = best_checkpoint(out)
-        results["checkpoint"] = best.name
-        results["val_mIoU"] = max(scalars(out).get("mIoU", ((), (float("nan"),)))[1])
-        _draw_curves(out, folder / "curves.png")
+    run, hardware = Run(options.out), Hardware.detect(options.processes)
+    if run.entry("augment") is None:
+        raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
+    cfg = build_config(
+        options.recipe,
+        run.augmented,
+        max_iters=options.max_iters,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        options=options.options,
+        self_training=options.self_training,
+        amp=options.amp,
+        load_from=options.load_from,
+        hardware=hardware,
+        work_dir=run.train,
+    )
+    layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
+    identity, inputs = options.identity(), options.inputs()
+    run.claim("train", identity, inputs, options.overwrite)
+    if not run.is_done("train", identity, inputs):
+        cfg.dump(run.config)
+        with run.recorded("train", identity, inputs) as results:
+            results["processes"] = hardware.processes
+            launch(run, hardware, cfg.max_iters, cfg.num_workers)
+            best = run.best_checkpoint()
+            if best is None:
+                raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
+            results["checkpoint"] = best.name
+            results["val_mIoU"] = max(scalars(run.folder).get("mIoU", ([], [float("nan")]))[1])
+            _write_curves(run)
     return best
 
 
-def _start_weights(cfg, load_from: str | dict) -> dict:
-    """Arguments of ``load_weights``, of which it is known that they fit the recipe's network; downloads the file."""
-    import torch
-    from mmengine.registry import init_default_scope
-    from mmengine.utils import import_modules_from_strings
-    from mmseg.registry import MODELS
-
-    from lib.internimage.checkpoints import loading, releases
-
-    source, options = loading.start(load_from)
-    source = str(releases.fetch(source).resolve())
-    import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope(cfg.default_scope)
-    with torch.device("meta"):
-        network = MODELS.build(deepcopy(recipes.network(cfg)))
-    print(loading.check(network, source, allow_backbone=True, **options))
-    return dict(source=source, **options)
-
-
-def best_checkpoint(out: str | Path) -> Path | None:
-    """The newest best checkpoint by validation mIoU in ``out/train``; the last one if none was scored."""
-    folder = Path(out) / "train"
-    found = sorted(folder.glob("best_mIoU_iter_*.pth"), key=step) or sorted(folder.glob("iter_*.pth"), key=step)
-    return found[-1] if found else None
-
-
-def checkpoints(out: str | Path) -> list[Path]:
-    """All checkpoints in ``out/train``, one per iteration, oldest first."""
-    folder = Path(out) / "train"
-    kept = {step(path): path for pattern in ("best_mIoU_iter_*.pth", "iter_*.pth") for path in folder.glob(pattern)}
-    return [kept[number] for number in sorted(kept)]
-
-
 def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Name to (iterations, values) of what ``out/train`` logged, over all its resumptions."""
-    found: dict[str, dict[int, float]] = {}
-    for path in sorted((Path(out) / "train").glob("*/vis_data/scalars.json")):
+    """Return the scalars that a training logged, over all its resumptions.
+
+    Args:
+        out: run folder.
+
+    Returns:
+        Name, in the order of :data:`SCALARS`, to iterations and values.
+    """
+    values: dict[str, dict[int, float]] = {name: {} for name in SCALARS}
+    for path in sorted(Run(out).train.glob("*/vis_data/scalars.json")):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            for name in {"loss", "lr", "mIoU", "source", "target", "sure"} & entry.keys():
-                found.setdefault(name, {})[entry["step"]] = entry[name]
-    return {name: tuple(map(list, zip(*sorted(values.items()), strict=True))) for name, values in found.items()}
+            for name in SCALARS:
+                if name in entry:
+                    values[name][entry["step"]] = entry[name]
+    return {
+        name: ([step for step, _ in sorted(steps.items())], [value for _, value in sorted(steps.items())])
+        for name, steps in values.items()
+        if steps
+    }
 
 
-def _draw_curves(out: str | Path, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    from lib.diagnostics import plots
-
-    figure = plots.curves(scalars(out))
-    figure.savefig(path, dpi=100)
+def _write_curves(run: Run) -> None:
+    figure = plots.curves(scalars(run.folder))
+    with whole_file(run.curves) as temporary:
+        figure.savefig(temporary, dpi=100)
     plt.close(figure)

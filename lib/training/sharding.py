@@ -1,15 +1,16 @@
-"""mmengine's runner over weights that are spread over the processes: torch's ``fully_shard`` (FSDP2, ZeRO-3).
+"""mmengine's runner with weights sharded over the processes: torch's ``fully_shard`` (FSDP2, ZeRO-3).
 
 Every process holds its part of each weight, gradient and optimiser state, and gathers a block of the backbone only
-while it computes it. Checkpoints hold whole weights under their usual names, so that everything else can read them,
-and a training may go on with another number of processes. All processes have to compute the same blocks at the same
-time, which they do in validation as long as its images are of one size, as 01 writes them.
+while it computes that block. Checkpoints hold whole weights under their usual names, so that all else can read them and
+a training can resume with another number of processes. All processes compute the same blocks at the same time; in
+validation that holds as long as its images have one size, as 01 writes them.
 """
 
 from __future__ import annotations
 
 import torch
 from mmengine.device import get_device
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
@@ -28,14 +29,23 @@ from lib.internimage.blocks import Block
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
+@RUNNERS.register_module()
 class ShardedRunner(Runner):
-    """A runner whose network is whole, and on the CPU, until :meth:`shard` is called; then it trains as any other."""
+    """A runner that keeps the network whole, and on the CPU, until training starts.
+
+    Hooks with a method ``before_shard`` can replace its initial weights.
+    """
 
     def wrap_model(self, model_wrapper_cfg, model: nn.Module) -> nn.Module:
         return model
 
-    def shard(self) -> None:
-        """Spread the network over the processes, with its present weights."""
+    def train(self) -> nn.Module:
+        self.model.init_weights()
+        self.call_hook("before_shard")
+        self._shard()
+        return super().train()
+
+    def _shard(self) -> None:
         device = torch.device(get_device())
         mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
         for module in self.model.modules():
@@ -45,10 +55,10 @@ class ShardedRunner(Runner):
         self.model.data_preprocessor.to(device)
 
     def _init_model_weights(self) -> None:
-        """Nothing: weights are set before the network is spread."""
+        """Do nothing: weights were initialised before they were sharded."""
 
     def load_checkpoint(self, filename: str, map_location="cpu", strict: bool = True, revise_keys=()) -> dict:
-        """Load whole weights into the spread network; every process reads the file."""
+        """Load whole weights into the sharded network; every process reads the file."""
         checkpoint = _load_checkpoint(filename, map_location="cpu")
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         set_model_state_dict(self.model, checkpoint["state_dict"], options=_WHOLE)
@@ -72,7 +82,7 @@ class ShardedRunner(Runner):
     def call_hook(self, fn_name: str, **kwargs) -> None:
         if fn_name == "before_save_checkpoint":
             kwargs["checkpoint"].update(self._gathered)
-        if fn_name == "before_val_epoch":  # one network is scored, not one per process
+        if fn_name == "before_val_epoch":  # all processes score the same network
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, 0)
         super().call_hook(fn_name, **kwargs)

@@ -1,5 +1,5 @@
 # UperNet with a slim head on InternImage-T: short enough to try things on one large GPU within minutes, in bfloat16.
-_base_ = ["_base_/upernet.py", "_base_/adamw_poly.py"]
+_base_ = ["demo.py"]
 
 scale = (960, 540)
 ratio_range = (0.75, 1.5)
@@ -11,24 +11,8 @@ warmup_iters = 100
 val_interval = 250
 
 model = dict(
-    backbone=dict(
-        type="InternImage",
-        channels=64,
-        depths=[4, 4, 18, 4],
-        groups=[4, 8, 16, 32],
-        mlp_ratio=4.0,
-        drop_path_rate=0.2,
-        layer_scale=1.0,
-        offset_scale=1.0,
-        post_norm=False,
-        out_indices=(0, 1, 2, 3),
-    ),
-    decode_head=dict(in_channels=[64, 128, 256, 512], channels=256),
-    auxiliary_head=dict(in_channels=256, channels=128),
+    backbone=dict(channels=64, depths=[4, 4, 18, 4], groups=[4, 8, 16, 32], mlp_ratio=4.0, drop_path_rate=0.2),
+    decode_head=dict(in_channels=[64, 128, 256, 512], channels=256, dropout_ratio=0.1),
+    auxiliary_head=dict(in_channels=256, channels=128, dropout_ratio=0.1),
 )
-
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-4),
-    constructor="LayerDecayOptimWrapperConstructor",
-    paramwise_cfg=dict(num_layers=30, layer_decay_rate=1.0, depths=[4, 4, 18, 4]),
-)
+optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(num_layers=30, depths=[4, 4, 18, 4]))

@@ -1,7 +1,7 @@
-"""Pairs of a source and a target crop, each a function of its place in the training and of the seed alone.
+"""Pairs of a source and a target crop, each determined by its position in the training and the seed alone.
 
-So a resumed training goes on with the very crops that an undisturbed one would have seen, however many workers load
-them. Importing this module registers the data set, the sampler and the transform.
+A resumed training therefore sees the same crops as an undisturbed one, whatever the number of loader processes.
+Importing this module registers the data set, the sampler and the transform.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from mmengine.registry import DATA_SAMPLERS
 from mmseg.registry import DATASETS, TRANSFORMS
 from torch.utils.data import Dataset, Sampler
 
-import lib.training.registry
+import lib.training.data
 from lib.dataset import image_files
 from lib.dataset.classes import BACKGROUND, IGNORE
 
 
 @DATASETS.register_module()
 class SourceAndTarget(Dataset):
-    """Crops by position: the labelled source at even positions, the target at odd ones, without end.
+    """Endless crops by position: the labelled source at even positions, the target at odd ones.
 
     Args:
         source, target: configs of the two data sets, with their pipelines.
-        seed: of the choice of images and of all that their transforms draw.
-        rare: draw source images by the ``weight`` of their rows; else, as the target's, all of them in turn.
+        seed: seed of the choice of images and of their transforms.
+        rare: draw source images by the ``weight`` of their rows; else in random order, each once per round, as the
+            target's.
     """
 
     def __init__(self, source: dict, target: dict, seed: int, rare: bool = True):
@@ -58,7 +59,7 @@ class SourceAndTarget(Dataset):
 
 @contextmanager
 def _seeded(seed: int):
-    """The transforms draw from the two global generators: seed those, and leave them as they were."""
+    """Seed the two global generators that transforms use, and restore their state afterwards."""
     before = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -71,10 +72,10 @@ def _seeded(seed: int):
 
 @DATA_SAMPLERS.register_module()
 class PairSampler(Sampler):
-    """Positions of :class:`SourceAndTarget` from 0 on without end; ranks take pairs in turn.
+    """Endless positions of :class:`SourceAndTarget` from 0 on; ranks take pairs in turn.
 
     Args:
-        dataset, seed: mmengine passes them; positions depend on neither.
+        dataset, seed: passed by mmengine; positions depend on neither.
     """
 
     def __init__(self, dataset=None, seed: int | None = None):
@@ -91,19 +92,19 @@ class PairSampler(Sampler):
         return len(self.dataset)
 
     def skip(self, num_samples: int) -> None:
-        """Begin after this many positions of the rank: mmengine's call when it resumes."""
+        """Start after this many positions of the rank; mmengine calls it when it resumes."""
         self.start = num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Endless: there are no epochs."""
+        """Do nothing: an endless sampler has no epochs."""
 
 
 @TRANSFORMS.register_module()
 class LoadOverlayLabel(BaseTransform):
-    """Gives a target image what is known of its label: Background in the camera's static surroundings, else IGNORE.
+    """Label a target image with what is known of it: Background in the overlay, IGNORE elsewhere.
 
     Args:
-        folder: an augmented folder; without a ``overlay_mask.png`` in it, nothing is known.
+        folder: augmented folder; without an ``overlay_mask.png`` in it, nothing is known.
     """
 
     def __init__(self, folder: str):

@@ -1,0 +1,132 @@
+"""Training data: the competition's layout as a data set of mmseg, and source crops transformed while training.
+
+Importing this module registers its classes; a config does so through ``custom_imports``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.registry import DATA_SAMPLERS
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS, TRANSFORMS
+from torch.utils.data import Sampler
+
+from lib.dataset import image_files, layout
+from lib.dataset.classes import CLASSES_WITH_BACKGROUND
+from lib.synthesis.params import AugmentParams
+from lib.synthesis.target_camera import TargetCamera
+
+_ATTEMPTS = 10  # at a crop that no single class fills
+_SMALLER = 0.7  # scale between two sizes of the target camera
+
+
+@DATASETS.register_module()
+class CompetitionDataset(BaseSegDataset):
+    """A split of a data set in the competition's layout.
+
+    Args:
+        folder: the data set.
+        split: ``train_source``, ``val_source`` or ``train_target``; the name of the CSV without its suffix.
+        **kwargs: of mmseg's ``BaseSegDataset``.
+    """
+
+    def __init__(self, folder: str, split: str, **kwargs):
+        self.folder, self.split = folder, split
+        super().__init__(reduce_zero_label=False, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        items = layout.read_split(self.folder, self.split)
+        table = layout.read_table(Path(self.folder) / f"{self.split}.csv", ("id",))
+        weights = table["weight"].astype(float) if "weight" in table else [1.0] * len(items)
+        shared = dict(label_map=self.label_map, reduce_zero_label=False, seg_fields=[])
+        return [
+            dict(img_path=str(item.image), seg_map_path=item.label and str(item.label), weight=weight, **shared)
+            for item, weight in zip(items, weights, strict=True)
+        ]
+
+
+@DATA_SAMPLERS.register_module()
+class WeightedInfiniteSampler(Sampler):
+    """Endless random indices, with the ``weight`` column of the data set's table as probabilities; ranks alternate.
+
+    Args:
+        dataset: a :class:`CompetitionDataset` whose table has the column.
+        seed: the same on all ranks; None: the ranks agree on one.
+    """
+
+    def __init__(self, dataset, seed: int | None = None):
+        self.weights = torch.tensor([entry["weight"] for entry in dataset.load_data_list()], dtype=torch.float64)
+        self.rank, self.world = get_dist_info()
+        self.seed = sync_random_seed() if seed is None else seed
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            indices = torch.multinomial(self.weights, 1024 * self.world, replacement=True, generator=generator)
+            yield from indices[self.rank :: self.world].tolist()
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: an endless sampler has no epochs."""
+
+
+@TRANSFORMS.register_module()
+class TransformToTarget(BaseTransform):
+    """Read a source image and its label, and render one crop of what the target camera would have taken.
+
+    It replaces loading, resizing and cropping, and computes the crop only. It serves sets of 01 with ``copies=0``.
+
+    Args:
+        folder: augmented folder, which holds the target camera.
+        scale: (width, height) into which the target's images are fitted, as in 03.
+        ratio_range: least and largest factor of further scaling.
+        crop_size: (height, width) of the result, smaller where the scaled target is smaller.
+        cat_max_ratio: largest share of a crop's pixels of one class; ten crops are tried for it.
+    """
+
+    def __init__(self, folder: str, scale, ratio_range, crop_size, cat_max_ratio: float = 0.75):
+        camera = TargetCamera.read(folder)
+        factor = min(side / full for side, full in zip(scale, camera.size, strict=True))
+        self.target = camera.scaled(tuple(max(1, round(side * factor)) for side in camera.size))
+        self.ratio_range, self.crop_size, self.cat_max_ratio = ratio_range, crop_size, cat_max_ratio
+        # A crop that will be shrunk is rendered by a smaller camera: fewer pixels to compute.
+        factors = [1.0]
+        while factors[-1] * _SMALLER >= ratio_range[0]:
+            factors.append(factors[-1] * _SMALLER)
+        self.cameras = [(f, self.target.scaled(tuple(round(side * f) for side in self.target.size))) for f in factors]
+
+    def transform(self, results: dict) -> dict:
+        image, label = image_files.read_image(results["img_path"]), image_files.read_label(results["seg_map_path"])
+        rng = np.random.default_rng(np.random.randint(2**31))  # mmengine seeds the global one in every worker
+        image, label = self.crop(image, label, rng)
+        image = np.ascontiguousarray(image[..., ::-1])
+        shape = image.shape[:2]
+        return results | dict(img=image, img_shape=shape, ori_shape=shape, gt_seg_map=label, seg_fields=["gt_seg_map"])
+
+    def crop(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return a random crop of ``uint8 (h, w, 3)`` RGB and its label ``uint8 (h, w)``, at most ``crop_size``."""
+        params, ratio = AugmentParams.sample(rng), rng.uniform(*self.ratio_range)
+        factor, camera = min((c for c in self.cameras if c[0] >= min(ratio, 1.0)), key=lambda c: c[0])
+        ratio /= factor
+        sides = zip(self.crop_size[::-1], camera.size, strict=True)
+        width, height = (min(full, round(side / ratio)) for side, full in sides)
+        for _ in range(_ATTEMPTS):
+            x, y = (int(rng.integers(full - n + 1)) for n, full in zip((width, height), camera.size, strict=True))
+            crop, classes = camera.transform(image, label, params, (x, y, width, height))
+            counts = np.bincount(classes.ravel(), minlength=256)[: len(CLASSES_WITH_BACKGROUND)]
+            if counts.max() < self.cat_max_ratio * max(1, counts.sum()) and (counts > 0).sum() > 1:
+                break
+        size = (min(self.crop_size[1], round(width * ratio)), min(self.crop_size[0], round(height * ratio)))
+        if size == (width, height):
+            return crop, classes
+        crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
+        return crop, cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,149 @@
+"""Start the training processes and follow them.
+
+Training runs in processes of its own, so that a notebook stays responsive and several GPUs can be used. A process
+that native code brought down is started again from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from lib.errors import InputError
+from lib.files import read_json
+from lib.run import Run
+from lib.training import PROGRESS
+from lib.training.hardware import Hardware
+
+_TAIL = 30  # last lines of output that an error shows
+_CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+"""Exit codes of a process that neither Python nor a person ended."""
+
+
+class _End(NamedTuple):
+    """How the training processes ended."""
+
+    code: int
+    """Exit code, of the first of several that failed; -N: signal N."""
+    error: str
+    """Type and message of the exception that ended them; empty: none did."""
+    tail: list[str]
+
+
+def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
+    """Train as ``train/config.py`` says, with a progress bar; all output goes to ``train/train.log``.
+
+    The training resumes from its newest checkpoint. After a crash (a fault in native code, not an exception) it
+    restarts from there, as long as it had reached a new one.
+
+    Args:
+        run: run folder with the config.
+        hardware: as in the config.
+        max_iters: length of the training, for the progress bar.
+        workers: data loader processes of each training process.
+
+    Raises:
+        InputError: something the user gave is wrong.
+        RuntimeError: the training failed; carries the last lines of its output.
+    """
+    while True:
+        start = run.last_checkpoint()
+        end = _train(run, hardware, max_iters, workers)
+        reached = run.last_checkpoint()
+        if end.code not in _CRASHES or reached is None or reached == start:
+            break
+        message = f"The training crashed ({_in_words(end.code)}, see {run.log}); it resumes from {reached.name}."
+        print(message, file=sys.stderr, flush=True)
+    kind = f"{InputError.__name__}: "
+    if end.error.startswith(kind):
+        raise InputError(end.error.removeprefix(kind))
+    if end.code:
+        raise RuntimeError(
+            f"the training process ended with {_in_words(end.code)}; run it again to resume from its last checkpoint, "
+            f"if there is one. Its whole output: {run.log}. Its last lines:\n{''.join(end.tail)}"
+        )
+
+
+def _in_words(code: int) -> str:
+    return f"exit code {code}" + (f" ({signal.Signals(-code).name})" if code < 0 else "")
+
+
+def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> _End:
+    command = [sys.executable, "-m", "lib.training.worker", str(run.config), str(hardware.processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        error_file = Path(folder) / "error.json"
+        environment = _environment(hardware, workers) | {"TORCHELASTIC_ERROR_FILE": str(error_file)}
+        child = subprocess.Popen(
+            command,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            tail = _follow(child.stdout, run.log, max_iters)
+        except BaseException:
+            child.terminate()
+            raise
+        finally:
+            code = child.wait()
+        error = read_json(error_file).get("message", {}).get("message", "")
+    return _End(128 - code if code > 128 else code, error, tail)  # the worker's own of several: see there
+
+
+def _environment(hardware: Hardware, workers: int) -> dict[str, str]:
+    root = str(Path(__file__).parents[2])
+    environment = {
+        # Only the data loaders multiply matrices with numpy; its threads would take cores from the network.
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "LOGLEVEL": "CRITICAL",  # torchrun's; its error file says the same
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+    }
+    cores = os.cpu_count() or 1
+    if not hardware.gpus:  # waiting for a core slows a small network down more than having one less
+        cores -= hardware.processes * workers
+    if hardware.processes > 1 or not hardware.gpus:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // hardware.processes)))
+    return environment
+
+
+def _follow(lines: Iterable[str], log: Path, max_iters: int) -> list[str]:
+    """Write output to the log and progress to a bar; return the last lines."""
+    tail: deque[str] = deque(maxlen=_TAIL)
+    state: dict[str, float] = {}
+    with log.open("a") as file, tqdm(total=max_iters, desc="train", unit="iter", mininterval=1) as bar:
+        for line in lines:
+            if not line.startswith(PROGRESS):
+                file.write(line)
+                file.flush()
+                if "Extension modules:" not in line:
+                    tail.append(line)
+                continue
+            news = json.loads(line.removeprefix(PROGRESS))
+            if not state:  # a resumed training does not start at zero
+                bar.initial = bar.n = news["iter"]
+            state |= news
+            bar.set_postfix({k: f"{v:.3f}" for k, v in state.items() if k != "iter"}, refresh=False)
+            bar.update(state["iter"] - bar.n)
+    return list(tail)
+
+
+def _die_with_parent() -> None:
+    """Linux: end this process when the one that started it is gone, however that ended."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -1,0 +1,55 @@
+"""The training process: ``python -m lib.training.worker CONFIG [PROCESSES]`` reads a config and trains as it says.
+
+Several processes are started by torchrun. An exception is left in torch's error file (``TORCHELASTIC_ERROR_FILE``).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+
+import torch
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+
+
+@record
+def work(config: str) -> None:
+    """Train in this process, one of ``WORLD_SIZE``."""
+    from mmengine import Config
+    from mmengine.registry import RUNNERS
+
+    cfg = Config.fromfile(config)
+    if cfg.env_cfg.dist_cfg.backend == "gloo":  # mmengine's own start would ask for a GPU
+        torch.distributed.init_process_group("gloo")
+    RUNNERS.build(cfg).train()
+    if torch.distributed.is_initialized():
+        _leave()
+
+
+def _leave() -> None:
+    """End this process at once: threads of sharded training may abort it while the interpreter shuts down."""
+    torch.distributed.destroy_process_group()
+    for child in multiprocessing.active_children():
+        child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def start(config: str, processes: int) -> None:
+    """Train in several processes; exit like the first one that failed, with 128 + N after signal N."""
+    several = ["--standalone", f"--nproc_per_node={processes}", "-m", "lib.training.worker", config]
+    try:
+        torchrun.main(several)
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        sys.exit(128 - code if code < 0 else code)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2 and int(sys.argv[2]) > 1:
+        start(sys.argv[1], int(sys.argv[2]))
+    else:
+        work(sys.argv[1])
