@@ -25,7 +25,7 @@ help:
 		{ echo "Python 3.11 or 3.12 is needed (found: $$($(PYTHON) --version)). Try: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@[ -d .venv ] || { \
 		echo "Installing PyTorch, mmsegmentation, JupyterLab and the checking tools into .venv, once:"; \
-		echo "2-5 minutes, DOWNLOAD (the CUDA build of PyTorch: 2.5 GB more)."; }
+		echo "2-5 minutes; 550 MB to download and 2.1 GB on disk, several GB more with PyTorch's CUDA build."; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@$(PIP) install --editable '.[test,check]' | $(PROGRESS)
 	@touch $@
