@@ -1,9 +1,6 @@
 """The operator alone: ``pip install ./ops_dcnv3``, and the example of its README in an empty folder."""
 
-import os
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,28 +9,9 @@ import setuptools
 import torch
 
 from ops_dcnv3 import compilation
+from tests.environments import OFFLINE, PIP, empty_environment, run
 
 FOLDER = Path(__file__).parents[2] / "ops_dcnv3"
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-OFFLINE = ["--no-build-isolation", "--no-deps", "--no-index"]
-
-
-def run(*command, cwd, **environment):
-    """What the command prints."""
-    hidden = ("PYTHONPATH", "OPS_DCNV3_REFERENCE")
-    environment = {k: v for k, v in os.environ.items() if k not in hidden} | environment
-    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, **streams)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def empty_environment(folder):
-    """Python of a new environment without any package, and the folder for its packages."""
-    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
-    python = folder / "bin" / "python"
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    return python, Path(run(python, "-c", code, cwd=folder).strip())
 
 
 @pytest.fixture(scope="module")
