@@ -7,9 +7,7 @@ It serves to measure and never to train.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -19,7 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.dataset.classes import CLASSES
+from lib.dataset import layout
 from lib.errors import InputError
 from lib.files import whole_file, write_yaml
 from lib.run import claim
@@ -109,18 +107,12 @@ def write(
     cameras = {"source": source_camera(source_size).to_dict(), "target": target_camera(size).to_dict()}
     write_yaml(out / "withheld" / "cameras.yaml", cameras)
     for split, count in zip(_SPLITS, counts, strict=True):
-        _write_csv(out / f"{split.name}.csv", _rows(split, count))
-    ids = [f"{_SPLITS[-1].id.format(i)}_class_{c}" for i in range(test) for c in range(len(CLASSES))]
-    _write_csv(out / "sample_submission.csv", [("id", "mask_rle"), *((i, "-1") for i in ids)])
+        names = [split.id.format(index) for index in range(count)]
+        folders = [f"{split.name}_image"] + ([] if split.fisheye else [split.labels])  # withheld labels are not named
+        rows = [(name, *(f"./{folder}/{name}.png" for folder in folders)) for name in names]
+        layout.write_table(out / f"{split.name}.csv", layout.SPLITS[split.name], rows)
+    layout.write_sample(out, [_SPLITS[-1].id.format(index) for index in range(test)])
     return out
-
-
-def _rows(split: _Split, count: int) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of the split's CSV, header first; withheld labels are not named."""
-    folders = [f"{split.name}_image"] + ([] if split.fisheye else [split.labels])
-    yield ("id", "img_path", "gt_path")[: 1 + len(folders)]
-    for name in (split.id.format(index) for index in range(count)):
-        yield (name, *(f"./{folder}/{name}.png" for folder in folders))
 
 
 def _render_all(jobs: list[_Job]) -> None:
@@ -151,8 +143,3 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     with whole_file(path) as temporary:
         if not cv2.imwrite(str(temporary), pixels):
             raise OSError(f"{path}: could not be written. Check that the folder is writable and the disk not full.")
-
-
-def _write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

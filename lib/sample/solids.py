@@ -83,9 +83,9 @@ class Solid:
                 t = _meet_round(self.shape, start, rays)
         for cutout, concerned in ((self.outline, True), (self.holes, through)):
             if cutout is not None:
-                hits = np.nonzero(np.isfinite(t) & concerned)
-                ray = rays[(slice(None), *hits)]
-                t[hits] = np.where(cutout(start[:, None] + t[hits] * ray, ray), t[hits], np.inf)
+                tile, index = np.nonzero(np.isfinite(t) & concerned)
+                ray, near = rays[:, tile, index], t[tile, index]
+                t[tile, index] = np.where(cutout(start[:, None] + near * ray, ray), near, np.inf)
         return t
 
     def normals(self, points: np.ndarray) -> np.ndarray:
