@@ -1,4 +1,4 @@
-"""Image and label files: read and written whole, or refused in one sentence; and work on many of them at once."""
+"""Image and label files: read and written whole, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lib.files import whole_file
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY = b"\x08\x00"  # bit depth and colour type in the header of a PNG of 8-bit grey values
 _JPEG = b"\xff\xd8\xff"
-_LISTED = 5  # odd values that are named
+_LISTED = 5  # label values that a fault names
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """An image file as ``uint8 (H, W, 3)`` RGB; grey, RGBA, palette and 16-bit files are converted.
+    """Read an image file as ``uint8 (H, W, 3)`` RGB; grey, RGBA, palette and 16-bit files are converted.
 
     Raises:
         InputError: missing, truncated, damaged or not an image.
     """
-    # A tag that turns the picture is ignored: the lens belongs to the sensor's pixels, and so do the labels.
+    # Orientation tags are ignored: lens and labels belong to the sensor's pixels.
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(_whole_bytes(path), np.uint8), flags)
@@ -39,7 +39,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_label(path: str | Path) -> np.ndarray:
-    """A label file as ``uint8 (H, W)``: grey values, or the indices of a palette image; any value passes.
+    """Read a label file as ``uint8 (H, W)``: grey values, or the indices of a palette image; any value passes.
 
     Raises:
         InputError: missing, truncated, damaged, not single-channel, lossy (JPEG), or a value above 255.
@@ -67,8 +67,8 @@ def read_label(path: str | Path) -> np.ndarray:
 
 
 def odd_values(label: np.ndarray, classes: int = len(CLASSES)) -> str:
-    """Says which values of ``uint8 (H, W)`` are neither below ``classes`` nor IGNORE; empty where none are."""
-    # OpenCV counts without the interpreter lock, and five times faster than NumPy.
+    """Return a sentence on values of a label ``uint8 (H, W)`` that are no class id and not IGNORE; empty for none."""
+    # OpenCV counts without the interpreter lock and five times faster than NumPy.
     counts = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel()
     odd = [value for value in np.flatnonzero(counts) if value >= classes and value != IGNORE]
     if not odd:
@@ -78,24 +78,23 @@ def odd_values(label: np.ndarray, classes: int = len(CLASSES)) -> str:
 
 
 def write_png(path: str | Path, array: np.ndarray, compress: bool = True) -> None:
-    """Write ``uint8 (H, W)`` or ``uint8 (H, W, 3)`` RGB, whole or not at all; missing folders are made.
+    """Write ``uint8 (H, W)`` or ``uint8 (H, W, 3)`` RGB, whole or not at all; create missing folders.
 
-    Without ``compress`` a photograph takes two and a half times the space, an eighth of the time to write and a
-    quarter of the time to read.
+    An uncompressed photograph takes 2.5 times the space, 1/8 of the time to write and 1/4 of the time to read.
     """
-    options = []
+    options: list[int] = []
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-        # In noise there are no repetitions to look for.
+        # Noisy photographs have no repetitions to search for.
         options = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
     if not compress:
         options = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     with whole_file(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", array, options)[1])
+        temporary.write_bytes(cv2.imencode(".png", array, options)[1].tobytes())
 
 
 def _whole_bytes(path: str | Path) -> bytes:
-    """The file's bytes; decoders fill what a truncated or damaged file lacks, so that is looked for here."""
+    """Read a file's bytes and refuse truncated or damaged ones; decoders would fill in the missing pixels."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -107,7 +106,7 @@ def _whole_bytes(path: str | Path) -> bytes:
     elif data.startswith(_PNG):
         found = _png_fault(memoryview(data))
     elif data.startswith(_JPEG) and data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0:
-        # A scan without an end marker behind it; looking for the marker alone would meet a thumbnail's.
+        # A scan without an end marker after it; a thumbnail has an end marker of its own.
         found = "truncated JPEG (no end marker)"
     if found:
         raise InputError(Fault(path, found, "Copy the file again."))
@@ -115,7 +114,7 @@ def _whole_bytes(path: str | Path) -> bytes:
 
 
 def _png_fault(data: memoryview) -> str:
-    """Walk the chunks (PNG specification, 5.3): length, type, content, checksum of type and content."""
+    """Check the chunks (PNG specification, 5.3): length, type, content, checksum of type and content."""
     start = len(_PNG)
     while start + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)
@@ -132,7 +131,10 @@ def _png_fault(data: memoryview) -> str:
 
 
 def image_size(path: Path) -> tuple[int, int]:
+    """Return the (width, height) of an image file; a PNG is checked by its checksums and not decoded."""
     data = _whole_bytes(path)
     if data.startswith(_PNG) and data[12:16] == b"IHDR":
-        return struct.unpack_from(">II", data, 16)
-    return read_image(path).shape[1::-1]
+        width, height = struct.unpack_from(">II", data, 16)
+    else:
+        height, width, _ = read_image(path).shape
+    return width, height

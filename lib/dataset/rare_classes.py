@@ -25,6 +25,7 @@ def rare_class_weights(items: Sequence[Item]) -> dict[str, float]:
     """
 
     def count(item: Item) -> np.ndarray:
+        assert item.label
         return np.bincount(image_files.read_label(item.label).ravel(), minlength=256)[: len(CLASSES)]
 
     counts = np.stack(in_threads(count, items, "rare classes")).astype(float)

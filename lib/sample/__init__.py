@@ -1,181 +1,20 @@
-"""The built-in data set: random streets drawn by a small ray-caster, in the competition's layout.
+"""The built-in data set: random streets, rendered by ray casting and written in the competition's layout."""
 
-The source images come from an undistorted camera, the target and test images from a fisheye with its lens
-circle and the car's hood in view. What the competition keeps to itself (the target's labels, its
-overlay, both cameras) is written to ``withheld/``, to measure with and never to train on.
-"""
-
-from __future__ import annotations
-
-import csv
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
-
-import cv2
-import numpy as np
-from tqdm import tqdm
-
-from lib.dataset.classes import CLASSES
-from lib.errors import InputError
-from lib.files import whole_file, write_yaml
-from lib.run import claim
+from lib.sample.cameras import RIGS, Rig, source_camera, target_camera
+from lib.sample.dataset import write
+from lib.sample.overlay import CameraOverlay
 from lib.sample.render import render
-from lib.sample.target import (
-    RIGS,
-    SOURCE_SENSOR,
-    TARGET_SENSOR,
-    CameraOverlay,
-    Rig,
-    Sensor,
-    source_camera,
-    target_camera,
-)
+from lib.sample.sensor import SOURCE_SENSOR, TARGET_SENSOR, Sensor
 
 __all__ = [
     "RIGS",
     "SOURCE_SENSOR",
     "TARGET_SENSOR",
+    "CameraOverlay",
     "Rig",
     "Sensor",
-    "CameraOverlay",
     "render",
     "source_camera",
     "target_camera",
     "write",
 ]
-
-
-@dataclass(frozen=True)
-class _Split:
-    """A part of the set: its name, its ids, where its labels go, and through which camera it is seen."""
-
-    name: str
-    id: str
-    labels: str
-    fisheye: bool
-
-
-_SPLITS = (
-    _Split("train_source", "TRAIN_SOURCE_{:04d}", "train_source_gt", False),
-    _Split("val_source", "VALID_SOURCE_{:03d}", "val_source_gt", False),
-    _Split("train_target", "TRAIN_TARGET_{:04d}", "withheld/train_target_gt", True),
-    _Split("test", "TEST_{:04d}", "withheld/test_gt", True),
-)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One image: which scene through which kind of camera, and its two files."""
-
-    scene_seed: tuple[int, int, int]
-    fisheye: bool
-    size: tuple[int, int]
-    image: Path
-    label: Path
-
-
-def write(
-    out: str | Path,
-    *,
-    source: int = 40,
-    val: int = 8,
-    target: int = 24,
-    test: int = 12,
-    size: tuple[int, int] = (480, 270),
-    source_size: tuple[int, int] | None = None,
-    seed: int = 0,
-    overwrite: bool = False,
-) -> Path:
-    """Draw the data set into ``out``, on all cores; a second call goes on where a killed one stopped.
-
-    An image depends on the seed, its split and its number alone: other counts leave it as it is.
-
-    Args:
-        out: the set's folder; ``train_source.csv`` and the others lie directly in it.
-        source, val, target, test: number of images per split.
-        size: (width, height) of target and test images.
-        source_size: (width, height) of source images; None for ``size``.
-        seed: of everything random, 0 or more.
-        overwrite: replace a set that other parameters made.
-
-    Returns:
-        ``out`` as a path.
-
-    Raises:
-        InputError: a count, size or seed out of range, or ``out`` holds something else.
-    """
-    counts, source_size = (source, val, target, test), source_size or size
-    if min(*counts, seed) < 0 or min(*size, *source_size) < 16:
-        raise InputError(
-            f"counts {counts}, sizes {tuple(source_size)} and {tuple(size)}, seed {seed}: "
-            "counts and seed must be 0 or more, widths and heights 16 pixels or more."
-        )
-    parameters = dict(
-        zip((split.name for split in _SPLITS), counts, strict=True),
-        size=list(size),
-        source_size=list(source_size),
-        seed=seed,
-    )
-    out = claim(out, parameters, overwrite=overwrite)
-    jobs = []
-    for number, (split, count) in enumerate(zip(_SPLITS, counts, strict=True)):
-        at = tuple(size if split.fisheye else source_size)
-        for index in range(count):
-            files = (out / folder / f"{split.id.format(index)}.png" for folder in (f"{split.name}_image", split.labels))
-            jobs.append(_Job((seed, number, index), split.fisheye, at, *files))
-    _draw_all([job for job in jobs if not (job.image.exists() and job.label.exists())])
-    _write_png(out / "withheld" / "background.png", CameraOverlay().mask(size).astype(np.uint8) * 255)
-    cameras = {"source": source_camera(source_size).to_dict(), "target": target_camera(size).to_dict()}
-    write_yaml(out / "withheld" / "cameras.yaml", cameras)
-    for split, count in zip(_SPLITS, counts, strict=True):
-        _write_csv(out / f"{split.name}.csv", _rows(split, count))
-    ids = [f"{_SPLITS[-1].id.format(i)}_class_{c}" for i in range(test) for c in range(len(CLASSES))]
-    _write_csv(out / "sample_submission.csv", [("id", "mask_rle"), *((i, "-1") for i in ids)])
-    return out
-
-
-def _rows(split: _Split, count: int) -> Iterator[tuple[str, ...]]:
-    """The split's CSV, header first; paths are relative to the CSV, labels only where they are not withheld."""
-    folders = [f"{split.name}_image"] + ([] if split.fisheye else [split.labels])
-    yield ("id", "img_path", "gt_path")[: 1 + len(folders)]
-    for name in (split.id.format(index) for index in range(count)):
-        yield (name, *(f"./{folder}/{name}.png" for folder in folders))
-
-
-def _draw_all(jobs: list[_Job]) -> None:
-    if not jobs:
-        return
-    workers = min(len(os.sched_getaffinity(0)), len(jobs))
-    # Spawned, not forked: OpenCV's and torch's threads in the caller do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        drawn = [pool.submit(_draw, job) for job in jobs]
-        try:
-            for future in tqdm(as_completed(drawn), total=len(drawn), desc="drawing streets", unit="image"):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _draw(job: _Job) -> None:
-    if job.fisheye:
-        image, label = render(job.scene_seed, target_camera(job.size), TARGET_SENSOR, CameraOverlay())
-    else:
-        image, label = render(job.scene_seed, source_camera(job.size), SOURCE_SENSOR)
-    _write_png(job.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    _write_png(job.label, label)
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    with whole_file(path) as temporary:
-        if not cv2.imwrite(str(temporary), pixels):
-            raise OSError(f"{path}: could not be written. Check that the folder is writable and the disk not full.")
-
-
-def _write_csv(path: Path, rows) -> None:
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

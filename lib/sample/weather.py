@@ -1,4 +1,4 @@
-"""Light, haze and sky of a scene, and the shadows its solids throw on the ground."""
+"""Weather: sunlight, haze and sky of a scene, and the shadows on its ground."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import cv2
 import numpy as np
 
 from lib.sample.solids import Solid
-from lib.sample.textures import mixed, noise, painted
+from lib.sample.textures import blend, noise, tint
 
 
 @dataclass(frozen=True)
 class Weather:
-    """All colours are linear RGB.
+    """Light and sky; colours are linear RGB, ``float (3,)``.
 
     Args:
-        sun: ``float (3,)`` unit direction towards the sun.
-        direct: what the sun adds to a surface that faces it.
-        ambient: what the sky gives to every surface.
-        haze: what distant things turn into.
-        clear: distance in metres after which 63 % is haze.
-        zenith: the sky overhead; it pales to the haze's colour at the horizon.
+        sun: unit vector towards the sun, ``float (3,)``.
+        direct: light of the sun on a surface that faces it.
+        ambient: light of the sky on every surface.
+        haze: colour of distant objects, and of the sky at the horizon.
+        visibility: distance (m) at which 63 % of the colour is haze.
+        zenith: colour of the sky overhead.
         cover: share of the sky under clouds, 0-1.
-        shift: where in the cloud pattern this sky lies.
+        shift: offset in the cloud pattern, ``float (2,)``.
     """
 
     sun: np.ndarray
     direct: np.ndarray
     ambient: np.ndarray
     haze: np.ndarray
-    clear: float
+    visibility: float
     zenith: np.ndarray
     cover: float
     shift: np.ndarray
 
     @classmethod
     def random(cls, rng) -> Weather:
-        """Anything from a bright noon to an overcast or late afternoon."""
+        """Draw a weather between bright noon, overcast sky and late afternoon."""
         cover, azimuth = rng.random() ** 1.4, rng.uniform(0, 2 * np.pi)
         height = rng.uniform(0.3, 1.2)
         low = np.clip((0.7 - height) / 0.4, 0, 1)
@@ -53,34 +53,34 @@ class Weather:
         return cls(sun, direct, ambient, haze, rng.uniform(180, 1000), zenith, cover, rng.uniform(0, 20, 2))
 
     def sky(self, rays: np.ndarray) -> np.ndarray:
-        """Colour of the sky along ``rays (3, N)``, ``float32 (N, 3)``."""
+        """Return the colour of the sky along ``rays (3, N)``, ``float32 (N, 3)``."""
         up = np.clip(rays[1] / np.sqrt((rays * rays).sum(axis=0)), 0.0, 1.0)
-        base = mixed(painted(np.ones_like(up), self.haze), self.zenith, np.sqrt(up))
+        base = blend(tint(np.ones_like(up), self.haze), self.zenith, np.sqrt(up))
         scale = 1 / (rays[1] + np.float32(0.12) * np.sqrt((rays * rays).sum(axis=0))).clip(0.05)
         u, v = rays[0] * scale + np.float32(self.shift[0]), rays[2] * scale + np.float32(self.shift[1])
         dense = 0.75 * noise(u, v, 11) + 0.25 * noise(v, u, 3)
         cloud = np.clip((dense - 0.85 + 0.8 * self.cover) * 3, 0, 0.9) * np.clip(up * 9, 0, 1)
         shade = 1.15 - 0.45 * noise(u + 0.4, v + 0.3, 11) * self.cover
-        return mixed(base, painted(shade, self.haze * 1.15), cloud)
+        return blend(base, tint(shade, self.haze * 1.15), cloud)
 
 
 class Shadows:
-    """How much sunlight and skylight reaches the ground, from maps drawn once per scene.
+    """Shares of sunlight and skylight that reach the ground, from two maps per scene.
 
-    Upright surfaces get none: their own shading says enough, and a map of the ground is cheap.
+    Upright surfaces get no shadows: their shading suffices, and maps of the ground are cheap.
     """
 
-    _STEP, _LOW, _SIZE = 0.12, np.array([-42.0, -24.0]), (700, 1100)  # metres per cell, first (x, z), cells
+    _STEP, _LOW, _SIZE = 0.12, np.array([-42.0, -24.0]), (700, 1100)  # metres per cell, lowest (x, z), cells
 
     def __init__(self, solids: Iterable[Solid], sun: np.ndarray):
         first, last = self._LOW - 15, self._LOW + np.array(self._SIZE) * self._STEP + 15
         standing = [solid for solid in solids if solid.half[1] > 0.13 and solid.centre[1] > 0]
         standing = [s for s in standing if ((s.centre[::2] > first) & (s.centre[::2] < last)).all()]
         close = [s for s in standing if s.bounds[0][1] < 0.5 and s.half.max() < 3]
-        self._sun = cv2.GaussianBlur(self._draw(standing, sun), (0, 0), 0.8)
-        self._sky = cv2.GaussianBlur(self._draw(close, np.array([0.0, 1.0, 0.0])), (0, 0), 3)
+        self._sun = cv2.GaussianBlur(self._light_map(standing, sun), (0, 0), 0.8)
+        self._sky = cv2.GaussianBlur(self._light_map(close, np.array([0.0, 1.0, 0.0])), (0, 0), 3)
 
-    def _draw(self, solids: list[Solid], direction: np.ndarray) -> np.ndarray:
+    def _light_map(self, solids: list[Solid], direction: np.ndarray) -> np.ndarray:
         light = np.full(self._SIZE[::-1], 255, dtype=np.uint8)
         for solid in solids:
             points = solid.corners()
@@ -90,9 +90,11 @@ class Shadows:
         return light
 
     def at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(sunlight, skylight) in 0-1 at world ``points (3, N)`` near the ground, ``float32 (N,)`` each."""
+        """Return sunlight and skylight in 0-1 at world ``points (3, N)`` near the ground, ``float32 (N,)`` each."""
         cells = (points[::2] - self._LOW.astype(np.float32)[:, None]) / np.float32(self._STEP)
         column, row = np.floor(cells).astype(np.int32)
         inside = (column >= 0) & (column < self._SIZE[0]) & (row >= 0) & (row < self._SIZE[1])
         cell = np.where(inside, row * self._SIZE[0] + column, 0)
-        return tuple(np.where(inside, light.ravel()[cell], 255) / np.float32(255) for light in (self._sun, self._sky))
+        maps = self._sun, self._sky
+        sun, sky = (np.where(inside, light.ravel()[cell], 255) / np.float32(255) for light in maps)
+        return sun, sky

@@ -1,8 +1,8 @@
-"""What a segmentor costs, without having it: parameters, multiply-adds, and memory in training.
+"""Costs of a segmentor: parameters, multiply-adds, and memory in training.
 
-Networks are built without memory and run on tensors that have shapes and no values, so that one of three thousand
-million parameters is measured in seconds on any machine. Everything counted is a fixed part plus so much per pixel,
-for images whose sides are multiples of 32; both are found from two small sizes.
+Networks are built without memory and run on tensors with shapes and no values. A network of three thousand million
+parameters is measured in seconds on any machine. Every cost is a fixed part plus a part per pixel, for images whose
+sides are multiples of 32; both follow from two small sizes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +28,17 @@ from lib.internimage.blocks import Block
 from lib.recipes.heads import MASK2FORMER
 
 STATE_BYTES = 16
-"""Per parameter: float32 weight, gradient, and AdamW's two moments."""
+"""Bytes per parameter: float32 weight, gradient, and AdamW's two moments."""
 CONTEXT_BYTES = 2**30
-"""Taken for what PyTorch does not count: the CUDA context and the libraries' workspaces."""
+"""Assumed memory that PyTorch does not count: the CUDA context and the libraries' workspaces."""
 SEGMENTS = 20
-"""Taken for the classes in one image, each of which is a mask in Mask2Former's loss."""
+"""Assumed number of classes in one image; each is a mask in Mask2Former's loss."""
 _BATCH, _SIZES = 2, ((256, 256), (256, 512))
 
 
 @dataclass(frozen=True)
 class Line:
-    """``fixed + pixel · pixels``."""
+    """A cost that is linear in pixels: ``fixed + pixel · pixels``."""
 
     fixed: float
     pixel: float
@@ -46,25 +47,31 @@ class Line:
         return Line(self.fixed + other.fixed, self.pixel + other.pixel)
 
     def at(self, pixels: float) -> float:
+        """Return the value for a number of pixels."""
         return self.fixed + self.pixel * pixels
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a backbone or a head costs; pixels are the image's, all images of a batch together."""
+    """Costs of a backbone or a head; pixels are those of all images of a batch.
+
+    Attributes:
+        multiply_adds: of one image.
+        saved: bytes that the forward pass saves for the backward pass, in mixed precision.
+        checkpointed: the same with activation checkpointing of the backbone's blocks: their inputs, and all of the
+            largest block.
+        largest: bytes per pixel of the largest saved tensor.
+    """
 
     multiply_adds: Line
     saved: Line
-    """Bytes kept from the forward for the backward pass, in mixed precision."""
-    recomputed: Line
-    """The same where the backbone's blocks are recomputed: their inputs, and the insides of the largest."""
+    checkpointed: Line
     largest: float
-    """Bytes per pixel of the largest tensor among them."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a segmentor costs."""
+    """Costs of a segmentor."""
 
     parameters: int
     backbone: Part
@@ -72,36 +79,40 @@ class Costs:
     auxiliary: Part | None
 
     def multiply_adds(self, size: tuple[int, int]) -> float:
-        """Of labelling one image of (height, width), multiples of 32; auxiliary heads have no part in it.
+        """Return the multiply-adds of labelling one image of (height, width), multiples of 32.
 
-        Counted as in the public tables: convolutions and matrix products; DCNv3 as five per sample and channel.
+        They count as in the public tables: convolutions and matrix products, DCNv3 as five per sample and channel,
+        without auxiliary heads.
         """
         return sum(part.multiply_adds.at(math.prod(size)) for part in (self.backbone, self.head))
 
-    def training_bytes(self, size: tuple[int, int], batch: int, *, recompute: bool = False, cards: int = 1) -> float:
-        """An estimate of a card's peak memory in training with AdamW, in mixed precision (bfloat16).
+    def training_bytes(
+        self, size: tuple[int, int], batch: int, *, checkpointing: bool = False, devices: int = 1
+    ) -> float:
+        """Estimate a device's peak memory in training with AdamW, in mixed precision (bfloat16).
 
-        The states of the parameters (:data:`STATE_BYTES`) plus what the forward pass saves, plus two of the largest
-        saved tensors for the gradients on their way, plus :data:`CONTEXT_BYTES`. The gradients of the parameters and
-        all that is saved are taken to be there at once, which they are not quite; fragmentation is not counted.
+        It is the sum of the parameters' states (:data:`STATE_BYTES`), the tensors that the forward pass saves, two of
+        the largest of them for gradients in transit, and :data:`CONTEXT_BYTES`. The estimate assumes that all of them
+        exist at once, which is slightly too much, and leaves out fragmentation.
 
         Args:
             size: (height, width) of the crops, multiples of 32.
-            batch: crops per card.
-            recompute: the backbone has ``with_cp``.
-            cards: the states are spread over so many, as fully sharded training does.
+            batch: crops per device.
+            checkpointing: activation checkpointing of the backbone (``with_cp``).
+            devices: number of devices that the states are sharded over (FSDP).
         """
         pixels = batch * math.prod(size)
         parts = [part for part in (self.backbone, self.head, self.auxiliary) if part]
-        saved = sum((part.recomputed if recompute else part.saved).at(pixels) for part in parts)
-        passing = 2 * max(part.largest for part in parts) * pixels
-        return STATE_BYTES * self.parameters / cards + saved + passing + CONTEXT_BYTES
+        saved = sum((part.checkpointed if checkpointing else part.saved).at(pixels) for part in parts)
+        in_transit = 2 * max(part.largest for part in parts) * pixels
+        return STATE_BYTES * self.parameters / devices + saved + in_transit + CONTEXT_BYTES
 
 
 def measure(recipe) -> Costs:
-    """What the network of ``recipe`` (an ``mmengine.Config``, see :func:`lib.recipes.load`) costs.
+    """Return the costs of a recipe's network, without allocating or computing it.
 
-    Nothing of its size is allocated, and no value is computed.
+    Args:
+        recipe: ``mmengine.Config``, see :func:`lib.recipes.load`.
     """
     model = recipe.model
     backbone = _frozen(model.backbone | dict(with_cp=False))
@@ -114,7 +125,7 @@ def measure(recipe) -> Costs:
 
 
 def _frozen(part) -> str:
-    """A config as a key for the caches."""
+    """Return a config as a hashable key of the caches."""
     return repr(ConfigDict(part).to_dict())
 
 
@@ -126,7 +137,7 @@ def _backbone(config: str) -> tuple[int, Part]:
 
 @cache
 def _head(config: str, channels: tuple[int, ...]) -> tuple[int, Part]:
-    head = _build(config)
+    head: Any = _build(config)
 
     def maps(height: int, width: int) -> list[Tensor]:
         sizes = ((height >> i, width >> i) for i in range(2, 6))
@@ -134,8 +145,8 @@ def _head(config: str, channels: tuple[int, ...]) -> tuple[int, Part]:
 
     if hasattr(head, "num_queries"):
         part = _part(head, maps, lambda maps: head(maps, [None] * _BATCH))
-        loss = Line(0, _mask_loss_bytes(head.num_transformer_decoder_layers + 1))
-        return _count(head), replace(part, saved=part.saved + loss, recomputed=part.recomputed + loss)
+        masks = Line(0, _mask_loss_bytes(head.num_transformer_decoder_layers + 1))
+        return _count(head), replace(part, saved=part.saved + masks, checkpointed=part.checkpointed + masks)
 
     def loss(maps: list[Tensor]) -> Tensor:
         size = [4 * side for side in maps[0].shape[2:]]
@@ -146,24 +157,24 @@ def _head(config: str, channels: tuple[int, ...]) -> tuple[int, Part]:
 
 
 def _mask_loss_bytes(predictions: int) -> float:
-    """Bytes per pixel that Mask2Former's loss keeps: each segment's mask, and its prediction after each layer."""
+    """Return the bytes per pixel that Mask2Former's loss saves: each segment's mask and its predictions per layer."""
     truth, prediction = 8, 4 / 16  # int64 at the image's resolution; float32 at a quarter of it each way
     return SEGMENTS * (truth + predictions * prediction)
 
 
 def _build(config: str) -> nn.Module:
-    """The part without memory for its parameters."""
+    """Build a part without memory for its parameters."""
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
     import lib.internimage
 
-    config = ConfigDict(ast.literal_eval(config))
-    if config.type == MASK2FORMER:
-        import lib.recipes.mask2former
+    arguments = ConfigDict(ast.literal_eval(config))
+    if arguments.type == MASK2FORMER:
+        import lib.recipes.mask2former  # noqa: F401 (registers the head)
     init_default_scope("mmseg")
     with torch.device("meta"):
-        return MODELS.build(config)
+        return MODELS.build(arguments)
 
 
 def _count(network: nn.Module) -> int:
@@ -171,41 +182,42 @@ def _count(network: nn.Module) -> int:
 
 
 def _part(network: nn.Module, inputs: Callable, run: Callable) -> Part:
-    """Cost of ``run(inputs(height, width))`` by lines through two sizes."""
+    """Return the costs of ``run(inputs(height, width))``, as lines through two sizes."""
     pixels = [_BATCH * math.prod(size) for size in _SIZES]
     with FakeTensorMode(allow_non_fake_inputs=True), LikeCuda(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the parts say that there is no CUDA
+        warnings.simplefilter("ignore")  # mmcv warns that there is no CUDA
         network.to_empty(device="cpu").train()
         low, high = (_forward(network, inputs(*size), run) for size in _SIZES)
     lines = []
-    for name in ("multiply_adds", "saved", "recomputed"):
+    for name in ("multiply_adds", "saved", "checkpointed"):
         slope = (getattr(high, name) - getattr(low, name)) / (pixels[1] - pixels[0])
         lines.append(Line(getattr(low, name) - slope * pixels[0], slope))
-    # One image's work has its fixed part once, whatever the batch.
+    # The fixed part of the work counts once per image.
     lines[0] = Line(lines[0].fixed / _BATCH, lines[0].pixel)
-    return Part(*lines, high.largest / pixels[1])
+    multiply_adds, saved, checkpointed = lines
+    return Part(multiply_adds, saved, checkpointed, high.largest / pixels[1])
 
 
 @dataclass
 class _Counted:
     multiply_adds: float
     saved: int
-    recomputed: int
+    checkpointed: int
     largest: int
 
 
 def _forward(network: nn.Module, inputs, run: Callable) -> _Counted:
     weights = {tuple(parameter.shape) for parameter in network.parameters()}
-    # By their storages, and kept alive, since the key of one that is gone may be used again.
-    kept = {parameter.untyped_storage()._cdata: parameter for parameter in network.parameters()}
-    sizes: list[int] = []  # of what is saved, in order
+    # The dict keeps the storages alive: the key of a freed one may be used again.
+    storages: dict[int, Tensor] = {parameter.untyped_storage()._cdata: parameter for parameter in network.parameters()}
+    sizes: list[int] = []  # bytes of the saved tensors, in order
     largest = [0]
-    blocks: list[tuple[int, int]] = []  # bytes of a block's input, and of what it saves
+    blocks: list[tuple[int, int]] = []  # bytes of a block's input and of its saved tensors
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         key = tensor.untyped_storage()._cdata
-        if key not in kept:
-            kept[key] = tensor
+        if key not in storages:
+            storages[key] = tensor
             sizes.append(tensor.untyped_storage().nbytes())
             if tuple(tensor.shape) not in weights:
                 largest[0] = max(largest[0], sizes[-1])
@@ -222,7 +234,7 @@ def _forward(network: nn.Module, inputs, run: Callable) -> _Counted:
         if isinstance(module, Block):
             handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16),
         FlopCounterMode(display=False, custom_mapping={torch.ops.ops_dcnv3.dcnv3: dcnv3_flops}) as counter,
     ):
@@ -230,21 +242,21 @@ def _forward(network: nn.Module, inputs, run: Callable) -> _Counted:
     for handle in handles:
         handle.remove()
     inputs_, insides = zip(*blocks, strict=True) if blocks else ((), ())
-    recomputed = sum(sizes) - sum(insides) + sum(inputs_) + max(insides, default=0)
-    return _Counted(counter.get_total_flops() / 2, sum(sizes), recomputed, largest[0])
+    checkpointed = sum(sizes) - sum(insides) + sum(inputs_) + max(insides, default=0)
+    return _Counted(counter.get_total_flops() / 2, sum(sizes), checkpointed, largest[0])
 
 
 def dcnv3_flops(input, offset, mask, *settings, out_shape) -> int:
-    """Twice the multiply-adds: four for the bilinear sample and one for its weight, per sample and channel."""
+    """Return twice the multiply-adds: four for the bilinear sample and one for its weight, per sample and channel."""
     groups = settings[8]
     return 2 * 5 * math.prod(out_shape) * (mask[3] // groups)
 
 
 class LikeCuda(TorchFunctionMode):
-    """Fakes on the CPU, run as values would be on a GPU.
+    """Mode in which fake tensors on the CPU behave as on a GPU.
 
-    Under autocast norms and softmax are computed, and kept, in float32, which the CPU's autocast leaves alone. And
-    small integer tensors that hold a map's size stay real, so that code which reads its sizes from them runs.
+    Under autocast, norms and softmax compute and save float32; the CPU's autocast does not do that. Small integer
+    tensors that hold a map's size stay real, for code that reads sizes from them.
     """
 
     _FLOAT32 = (F.layer_norm, F.group_norm, F.softmax, torch.softmax, Tensor.softmax)
@@ -268,5 +280,5 @@ class LikeCuda(TorchFunctionMode):
 
 
 def _number(value: Tensor):
-    """A real tensor of one number as that number."""
+    """Return a real tensor of one number as that number."""
     return value if isinstance(value, FakeTensor) or value.ndim else value.item()

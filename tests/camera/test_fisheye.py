@@ -295,5 +295,5 @@ def test_reflections_on_the_hood_are_background(tmp_path):
 
 def test_background_of_the_sample(sample):
     found = overlay.estimate_overlay([item.image for item in layout.read_split(sample, "train_target")])
-    truth = image_files.read_label(sample / "withheld" / "background.png") > 0
+    truth = image_files.read_label(sample / "withheld" / "overlay_mask.png") > 0
     assert overlap(found.mask, truth) > 0.93  # eight small frames

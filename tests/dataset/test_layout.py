@@ -1,4 +1,4 @@
-"""Reading a data set in the competition's layout, and every fault that ``check`` has to find."""
+"""Reading a data set in the competition's layout, and every fault that ``check`` finds."""
 
 import csv
 import subprocess
@@ -97,7 +97,7 @@ def test_check_reports_counts_and_sizes(data):
     assert "30×20" in str(report)
 
 
-def test_check_looks_at_the_asked_splits_only(data):
+def test_check_reads_the_given_splits_only(data):
     (data / "train_target.csv").unlink()
     (data / "sample_submission.csv").unlink()
     assert list(layout.check(data, ("train_source", "val_source")).sizes) == ["train_source", "val_source"]
@@ -116,7 +116,7 @@ def test_check_suggests_the_nested_folder(data):
         layout.check(data / "test_image")
 
 
-def test_check_wants_known_splits(data):
+def test_check_expects_known_splits(data):
     for splits in ((), ("train",), "test"):
         with pytest.raises(InputError, match="splits: .*expected: some of"):
             layout.check(data, splits)
@@ -134,7 +134,8 @@ def test_check_collects_every_kind_of_fault(data):
     message = faults_of(data)
     assert message.startswith(f"{data}: 5 faults")
     for expected in (
-        f"train_target.csv: No such file or directory, looked in {data} (expected: a CSV with the columns id, img_path)",
+        f"train_target.csv: No such file or directory, looked in {data} "
+        "(expected: a CSV with the columns id, img_path)",
         "train_source_image/TRAIN_SOURCE_0000.png: not found. Restore",
         "train_source_image/TRAIN_SOURCE_0001.png: truncated PNG (no IEND chunk). Copy the file again.",
         "train_source_gt/TRAIN_SOURCE_0000.png: label value 37 (allowed: 0–11, 255). Re-export the label as class ids.",
@@ -151,7 +152,7 @@ def test_check_decodes_other_formats_than_png(data):
     assert "TEST_0000.jpg: truncated, or not an image" in faults_of(data, "test")
 
 
-def test_check_allows_background_when_told(data):
+def test_check_allows_background_with_13_classes(data):
     label = classes_label()
     label[0] = BACKGROUND
     image_files.write_png(data / "train_source_gt" / "TRAIN_SOURCE_0001.png", label)
@@ -227,17 +228,25 @@ def test_png_shortcut_agrees_with_decoding(data):
         image_files.image_size(data / "headless.png")
 
 
-def test_command_line(data, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dataset", str(data)])
-    layout.main()
-    assert "no faults" in capsys.readouterr().out
+def test_the_report_says_no_faults(data):
+    assert "no faults" in str(layout.check(data))
     (data / "val_source.csv").unlink()
-    with pytest.raises(SystemExit, match="val_source.csv"):
-        layout.main()
+    assert "val_source.csv" in faults_of(data)
+
+
+def test_written_tables_are_read_back(tmp_path):
+    layout.write_table(tmp_path / "test.csv", ("id", "img_path"), [("a", tmp_path / "a.png"), ("b", "./b, c.png")])
+    assert layout.read_split(tmp_path, "test") == [
+        layout.Item("a", tmp_path / "a.png"),
+        layout.Item("b", tmp_path / "b, c.png"),
+    ]
+    layout.write_sample(tmp_path, ["a", "b"])
+    assert layout.read_sample(tmp_path) == layout.row_ids(["a", "b"])
 
 
 def test_import_needs_no_framework():
-    code = "import sys, lib.dataset.layout, lib.stages.submit; print({'torch', 'mmseg', 'mmengine', 'matplotlib'} & set(sys.modules))"
+    frameworks = "{'torch', 'mmseg', 'mmengine', 'matplotlib'}"
+    code = f"import sys, lib.dataset.layout, lib.stages.submit; print({frameworks} & set(sys.modules))"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

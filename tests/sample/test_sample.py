@@ -1,4 +1,4 @@
-"""The built-in data set: layout, classes, determinism, and that its cameras see one and the same world."""
+"""The built-in data set: layout, classes, determinism, and two cameras in the same scene."""
 
 import csv
 import shutil
@@ -13,7 +13,6 @@ from lib.dataset.classes import BACKGROUND, CLASSES, CONSTRUCTION, NATURE, ROAD,
 from lib.errors import InputError
 from lib.files import read_yaml
 from lib.sample import CameraOverlay, Sensor, render, source_camera, target_camera, write
-from lib.sample.__main__ import main
 
 COUNTS = {"source": 24, "val": 8, "target": 6, "test": 6}
 SIZE, SOURCE_SIZE = (192, 108), (224, 112)
@@ -54,7 +53,7 @@ def test_tables_name_every_file_by_its_id(data):
     assert (data / "withheld" / "train_target_gt" / "TRAIN_TARGET_0005.png").is_file()
 
 
-def test_sample_submission_asks_for_every_class_of_every_test_image(data):
+def test_sample_submission_has_every_class_of_every_test_image(data):
     rows = list(csv.DictReader((data / "sample_submission.csv").open()))
     assert [row["id"] for row in rows] == [f"TEST_{i:04d}_class_{c}" for i in range(6) for c in range(len(CLASSES))]
     assert {row["mask_rle"] for row in rows} == {"-1"}
@@ -121,7 +120,7 @@ def test_an_image_depends_on_seed_split_and_number_alone(data, tmp_path):
     assert drawn[0].read_bytes() != drawn[1].read_bytes()
 
 
-def test_a_killed_run_goes_on_to_the_same_files(data, tmp_path):
+def test_a_killed_run_continues_to_the_same_files(data, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(data, copy)
     lost = [
@@ -129,7 +128,7 @@ def test_a_killed_run_goes_on_to_the_same_files(data, tmp_path):
         "withheld/test_gt/TEST_0002.png",
         "test.csv",
         "train_target_image/TRAIN_TARGET_0001.png",
-        "withheld/background.png",
+        "withheld/overlay_mask.png",
     ]
     for name in lost:
         (copy / name).unlink()
@@ -156,14 +155,8 @@ def test_parameters_out_of_range_are_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "set").exists()
 
 
-def test_the_command_line_shows_the_message_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["sample", "--out", str(tmp_path / "set"), "--test", "-1"])
-    with pytest.raises(SystemExit, match="^counts"):
-        main()
-
-
-def test_the_background_is_the_same_in_every_frame(data):
-    mask = cv2.imread(str(data / "withheld" / "background.png"), cv2.IMREAD_UNCHANGED)
+def test_the_overlay_is_the_same_in_every_frame(data):
+    mask = cv2.imread(str(data / "withheld" / "overlay_mask.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == SIZE[::-1]
     assert set(np.unique(mask)) == {0, 255}
     labels = np.concatenate([stack(data / labels) for labels in LABELS[2:]])
@@ -176,9 +169,9 @@ def test_the_background_is_the_same_in_every_frame(data):
     assert spread[free].mean() > 25
 
 
-def test_the_surroundings_are_dark_sides_and_a_hood():
+def test_the_overlay_is_dark_sides_and_a_hood():
     width, height = 480, 270
-    mask, frame = CameraOverlay().mask((width, height)), CameraOverlay().frame(np.full((270, 480, 3), 0.7, np.float32))
+    mask, frame = CameraOverlay().mask((width, height)), CameraOverlay().paste(np.full((270, 480, 3), 0.7, np.float32))
     assert mask[height // 2, [0, -1]].all()
     assert mask[[0, 0, -1, -1], [0, -1, 0, -1]].all()
     assert mask[-1].all()
@@ -189,7 +182,7 @@ def test_the_surroundings_are_dark_sides_and_a_hood():
     assert smaller.sum() < mask.sum() < larger.sum()
 
 
-def test_the_cameras_are_on_record(data):
+def test_the_cameras_are_recorded(data):
     cameras = read_yaml(data / "withheld" / "cameras.yaml")
     source, target = (from_dict(cameras[name]) for name in ("source", "target"))
     assert source == source_camera(SOURCE_SIZE)
@@ -216,7 +209,7 @@ def test_two_cameras_see_the_same_street(seed):
     assert (flat[y, x] == round_[shared])[away].mean() > 0.97
 
 
-def test_a_scene_goes_through_any_lens():
+def test_a_scene_is_rendered_by_any_lens():
     narrow = Fisheye(120, 80, 20.0, 20.0, 59.5, 39.5, (-0.1, 0.0, 0.0, 0.0))  # sees nothing near the corners
     image, label = render((1, 2), narrow)
     blind = np.isnan(narrow.rays()).any(axis=-1)

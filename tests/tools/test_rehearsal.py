@@ -1,4 +1,4 @@
-"""A data set with known target labels, made from the source's and the target's look."""
+"""Rehearsal: held-out source images rendered by the estimated target camera, with their labels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 from lib.camera import models
 from lib.dataset import image_files, layout
 from lib.dataset.classes import IGNORE
+from lib.errors import InputError
 from lib.sample import write
-from lib.synthesis import estimate
+from lib.synthesis import estimate as estimate_module
 from lib.synthesis.source_fov import MAX_FILL_FOV_RAD, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera
 from lib.tools import rehearsal
@@ -24,6 +25,7 @@ def data(tmp_path_factory):
 def test_held_out_images_and_labels_move_together(data, tmp_path):
     out = rehearsal.rehearse(data, tmp_path / "out")
     layout.check(out, ("train_source", "val_source", "train_target", "test"))
+    assert rehearsal.summary(out) == f"{out}: 3 train_source, 2 val_source, 2 train_target, 2 test"
     validation = layout.read_split(data, "val_source")
     kept = [item.image for item in layout.read_split(out, "val_source")]
     assert kept == [validation[0].image, validation[5].image]
@@ -54,19 +56,20 @@ def test_the_same_seed_gives_the_same_files(data, tmp_path):
     assert (first / image).read_bytes() == (second / image).read_bytes() != (other / image).read_bytes()
 
 
-def test_what_cannot_be_rehearsed_is_said(data, tmp_path, capsys, monkeypatch):
+def test_unsuitable_data_is_refused(data, tmp_path, monkeypatch):
     few = write(tmp_path / "few", source=3, val=2, target=2, test=1, size=(192, 108))
     out = tmp_path / "out"
 
-    def said(data, out) -> str:
-        assert rehearsal.main(["--data", str(data), "--out", str(out)]) == 1
-        return capsys.readouterr().err
+    def refusal(data, out) -> str:
+        with pytest.raises(InputError) as caught:
+            rehearsal.rehearse(data, out)
+        return str(caught.value)
 
-    assert "no such folder" in said(tmp_path / "nowhere", out)
-    assert "val_source: 2 images" in said(few, out)
-    assert "holds something else" in said(data, data)
+    assert "no such folder" in refusal(tmp_path / "nowhere", out)
+    assert "val_source: 2 images" in refusal(few, out)
+    assert "holds something else" in refusal(data, data)
     (tmp_path / "file").touch()
-    assert "holds something else" in said(data, tmp_path / "file")
-    fit = estimate.estimate_lens
-    monkeypatch.setattr(estimate, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.0))
-    assert "too little of its lens" in said(data, out) and not out.exists(), "a refusal left something"
+    assert "holds something else" in refusal(data, tmp_path / "file")
+    fit = estimate_module.estimate_lens
+    monkeypatch.setattr(estimate_module, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.0))
+    assert "too little of its lens" in refusal(data, out) and not out.exists(), "a refusal left something"

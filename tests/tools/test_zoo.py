@@ -1,3 +1,5 @@
+"""Costs of networks against published numbers and real runs, and the zoo's table."""
+
 import gzip
 import importlib.util
 import json
@@ -39,7 +41,7 @@ def test_multiply_adds_are_those_of_the_public_tables(parts):
     height, width, published = PUBLIC[parts]
     assert measured(*parts).multiply_adds((height, width)) / 1e9 == pytest.approx(published, rel=0.03)
     if parts[2] == "ade20k":
-        assert zoo.named_size(compose.parts(*parts)) == (height, width)
+        assert zoo.published_size(compose.parts(*parts)) == (height, width)
 
 
 def test_parameters_are_those_of_the_published_backbone_and_the_heads():
@@ -66,7 +68,7 @@ def test_lines_and_fakes_agree_with_a_real_run():
     assert saved_by(network.train(), image) == found.saved.at(pixels)
     frugal = MODELS.build(demo.model.backbone | dict(with_cp=True)).train()
     again = saved_by(network.levels[0].blocks[0], torch.zeros(2, 32, 48, 16, requires_grad=True))
-    assert saved_by(frugal, image) + again == found.recomputed.at(pixels)
+    assert saved_by(frugal, image) + again == found.checkpointed.at(pixels)
 
 
 @mask2former
@@ -107,13 +109,13 @@ def test_memory_grows_with_what_it_is_for():
     one, two = (found.training_bytes(size, batch) for batch in (1, 2))
     states = costs.STATE_BYTES * found.parameters
     assert states + costs.CONTEXT_BYTES < one < two < 2 * one
-    assert found.training_bytes(size, 2, recompute=True) < two
-    assert two - found.training_bytes(size, 2, cards=2) == states / 2
+    assert found.training_bytes(size, 2, checkpointing=True) < two
+    assert two - found.training_bytes(size, 2, devices=2) == states / 2
 
 
-def test_the_command_lists_recipes_with_their_figures(capsys):
-    zoo.main(["--variant", "t", "--head", "segformer", "--batch", "4"])
-    lines = capsys.readouterr().out.splitlines()
+def test_the_table_lists_recipes_with_their_costs():
+    lines = [*zoo.header(4).splitlines(), *map(zoo.row, zoo.entries(["t"], ["segformer"], batch=4))]
+    assert lines[1].split()[-1] == "4"
     assert [line.split()[0] for line in lines[2:]] == [
         "segformer_internimage_t_512x1024_160k",
         "segformer_internimage_t_cityscapes_512x1024_160k",
