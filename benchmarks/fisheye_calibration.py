@@ -113,7 +113,8 @@ def main() -> None:
         kept = os.environ.get("FRAMES", folder)  # a folder to keep the rendered frames in
         for name in LENSES:
             results[name] = measure(name, Path(kept), FRAMES)
-    columns = ("fitted, as it is", "fitted, turned", "fitted, stretched", "prior, as it is", "prior, stretched")
+    columns = [f"estimated, {how}" for how in ("as it is", "turned", "stretched")]
+    columns += [f"prior, {how}" for how in ("as it is", "stretched")]
     print(f"{'lens':15}" + "".join(f"{c:>24}" for c in columns) + "  confidence  seconds")
     for name, row in results.items():
         cells = "".join(f"{row[c]['mean']:14.2f} (95%: {row[c]['p95']:.1f})" for c in columns)
