@@ -6,7 +6,7 @@ but parameters of the stages. Rows are scored on the test labels where the set h
 everywhere by a visible proxy: the source's validation images bent through the fitted lens, the same ones for every
 row. Withheld labels are read here alone: to score, and to train the row "target's own labels" that shows what could
 be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``; with
-another ``--start`` than the default, folder and file are named after it too.
+another ``--warm-start`` than the default, folder and file are named after it too.
 """
 
 from __future__ import annotations
@@ -219,14 +219,14 @@ def main() -> None:
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
     parser.add_argument(
-        "--start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
+        "--warm-start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     asked = parser.parse_args()
     if not asked.data.exists():
         sample.write(asked.data, **SAMPLE)
-    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.start)
+    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.warm_start)
     try:
         for seed in asked.seeds:
             for name in asked.only:

@@ -182,7 +182,7 @@ def calibration() -> str:
 
 def overlay() -> str:
     """Return the IoU of the estimated overlay masks."""
-    rows = read("fisheye")["surroundings"]["rows"]
+    rows = read("fisheye")["overlay"]["rows"]
     cells = {(row["rig"], row["frames"], row["number"]): row for row in rows}
     columns = {"24 frames": ("day", 24), "16 frames": ("day", 16), "night, 16 frames": ("night", 16)}
     lines = []
