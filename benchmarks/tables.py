@@ -18,8 +18,8 @@ TITLES = {
     "source": "source only",
     "overlay": "resized + overlay",
     "fixed": "fixed lens + overlay",
-    "fitted": "estimated lens + 7 degrees of freedom",
-    "photometric": "+ appearance",
+    "fitted": "lens, motion, overlay",
+    "photometric": "lens, motion, overlay, appearance",
     "size": "+ image size chosen on the target's frames",
     "self-training": "+ self-training",
     "test-time": "+ test-time options",
@@ -32,9 +32,9 @@ TITLES = {
 }
 """Name of a row of ``benchmarks/adaptation.py`` to its title."""
 
-SUMMARY = ("source", "overlay", "photometric", "self-training", "test-time", "oracle")
+SUMMARY = ("source", "photometric", "self-training", "test-time", "untaught", "oracle")
 """The rows of README's table and chart."""
-SETS = {"rendered streets": "adaptation", "real streets": "rehearsal-camvid-start2000"}
+SETS = {"rendered streets": "adaptation-start2000", "real streets (rehearsal)": "rehearsal-camvid-start2000"}
 """The data sets of README's table and chart: column title to result file."""
 
 NUMBERS = "none one two three four five six seven eight nine ten eleven twelve".split()

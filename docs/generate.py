@@ -54,7 +54,7 @@ def write_chart(path: Path) -> None:
     matplotlib.rcParams.update({"svg.hashsalt": "results", "svg.fonttype": "none", "font.family": "sans-serif"})
     figure = Figure(figsize=(9.6, 2.6), layout="constrained")
     axes = figure.subplots(1, len(tables.SETS), sharey=True)
-    colours = ["#9aa5b1", "#8fb8de", "#5a9bd5", "#2f75b5", "#1f4e79", "#d9a441"]
+    colours = ["#9aa5b1", "#8fb8de", "#5a9bd5", "#2f75b5", "#a9c4e0", "#d9a441"]
     for axis, column in zip(axes, tables.SETS, strict=True):
         values = tables.summary_values(column)
         means = [np.mean(seeds) for seeds in values.values()]
@@ -64,7 +64,7 @@ def write_chart(path: Path) -> None:
         axis.barh(names, means, xerr=ranges, color=colours, height=0.7, error_kw={"lw": 0.8, "capsize": 2})
         for place, (mean, seeds) in enumerate(zip(means, values.values(), strict=True)):
             axis.text(max(seeds) + 0.01, place, f"{mean:.3f}", va="center", fontsize=8)
-        axis.set(title=column, xlim=(0, 0.7 if max(means) > 0.5 else 0.42))
+        axis.set(title=column, xlim=(0, 0.7 if max(means) > 0.5 else 0.45))
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     axes[0].invert_yaxis()
