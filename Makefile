@@ -75,4 +75,27 @@ wheel: .venv/.installed
 	$(BIN)/python -m hatchling build
 
 clean:
+<<<<<<< HEAD
 	rm -rf .venv dist ops_dcnv3/_c*.so data/sample outputs/demo outputs/demo-plain .*_cache
+=======
+	rm -rf .venv ops_dcnv3/_c*.so data/sample outputs/demo outputs/demo-plain
+
+# The documentation. `docs` builds the site and checks its links; the other two write generated parts of it.
+.PHONY: docs tables gallery
+
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+tables: .venv/.installed
+	$(BIN)/python docs/generate.py tables
+
+# Picture, scores and notebooks of the demo's last run.
+gallery: .venv/.installed
+	$(BIN)/python docs/generate.py picture
+	$(BIN)/python docs/generate.py scores
+	$(BIN)/python docs/generate.py gallery
+>>>>>>> r-docs

@@ -6,7 +6,7 @@ but parameters of the stages. Rows are scored on the test labels where the set h
 everywhere by a visible proxy: the source's validation images bent through the fitted lens, the same ones for every
 row. Withheld labels are read here alone: to score, and to train the row "target's own labels" that shows what could
 be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``; with
-another ``--start`` than the default, folder and file are named after it too.
+another ``--warm-start`` than the default, folder and file are named after it too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from tables import RESULTS, TITLES, adaptation, gap_closed
 
 from lib import sample
 from lib.dataset import image_files, layout
@@ -34,15 +34,13 @@ from lib.stages.train import TrainOptions, train
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
-RESULTS = Path(__file__).parent / "results"
 START = 1000
 
 
 @dataclass(frozen=True)
 class Row:
-    """A step: what it adds in words, and the parameters of the stages that make it."""
+    """The parameters of the stages that make a row; its title stands in ``tables.TITLES``."""
 
-    title: str
     augment: dict = field(default_factory=dict)
     train: dict = field(default_factory=dict)
     infer: dict = field(default_factory=dict)
@@ -58,21 +56,19 @@ TAUGHT = {"self_training": True}
 SIZE = {"scales": "target"}
 TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
 ROWS = {
-    "source": Row("source only", {"augment": False}),
-    "overlay": Row("resized + overlay", {"lens": "none"} | PLAIN),
-    "fixed": Row("fixed lens + overlay", {"lens": "fixed"} | PLAIN),
-    "fitted": Row("fitted lens + 7 degrees of freedom", DRAWN | {"appearance": "none"}),
-    "photometric": Row("+ photometric matching", DRAWN),
-    "size": Row("+ image size chosen on the target's frames", DRAWN, infer=SIZE, trained_as="photometric"),
-    "self-training": Row("+ self-training", DRAWN, TAUGHT, SIZE),
-    "test-time": Row("+ test-time", DRAWN, TAUGHT, TEST_TIME, trained_as="self-training"),
-    "untaught": Row("the same without self-training", DRAWN, infer=TEST_TIME, trained_as="photometric"),
-    "open": Row("the same without mirrored surroundings", DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
-    "flat": Row("the same resized, not bent", DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
-    "oracle": Row("target's own labels", labels=True),
-    "oracle-test-time": Row(
-        "target's own labels + test-time", infer=TEST_TIME | {"background": False}, trained_as="oracle", labels=True
-    ),
+    "source": Row({"augment": False}),
+    "overlay": Row({"lens": "none"} | PLAIN),
+    "fixed": Row({"lens": "fixed"} | PLAIN),
+    "fitted": Row(DRAWN | {"appearance": "none"}),
+    "photometric": Row(DRAWN),
+    "size": Row(DRAWN, infer=SIZE, trained_as="photometric"),
+    "self-training": Row(DRAWN, TAUGHT, SIZE),
+    "test-time": Row(DRAWN, TAUGHT, TEST_TIME, trained_as="self-training"),
+    "untaught": Row(DRAWN, infer=TEST_TIME, trained_as="photometric"),
+    "open": Row(DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
+    "flat": Row(DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
+    "oracle": Row(labels=True),
+    "oracle-test-time": Row(infer=TEST_TIME | {"background": False}, trained_as="oracle", labels=True),
 }
 PROXY = "photometric"
 """The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
@@ -195,38 +191,6 @@ def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> Non
         pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
 
 
-# What comes out
-
-
-def spread(values: list[float], digits: int = 3) -> str:
-    """Mean and, of several values, the least and the largest."""
-    if not values:
-        return "–"
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f}–{max(values):.{digits}f})"
-
-
-def table(rows: dict[str, dict[str, dict]]) -> str:
-    """Markdown: a line per row, mean (least–most) over the seeds."""
-    lines = ["| | mIoU on the test labels | gap closed | mIoU on the visible proxy | seeds |", "|---|---|---|---|---|"]
-    for name, seeds in rows.items():
-        test, proxy = (spread([r[of]["mIoU"] for r in seeds.values() if of in r]) for of in ("test", "proxy"))
-        closed = spread(list(gap_closed(rows, name).values()), 2)
-        lines.append(f"| {ROWS[name].title} | {test} | {closed} | {proxy} | {len(seeds)} |")
-    return "\n".join(lines)
-
-
-def gap_closed(rows: dict[str, dict[str, dict]], name: str) -> dict[str, float]:
-    """Per seed, the share of the way from the row "source" to the row "oracle" that the row ``name`` goes."""
-    found = {}
-    for seed, result in rows.get(name, {}).items():
-        ends = [rows.get(end, {}).get(seed, {}).get("test") for end in ("source", "oracle")]
-        if all(ends):
-            low, high = (end["mIoU"] for end in ends)
-            found[seed] = round((result["test"]["mIoU"] - low) / (high - low), 3)
-    return found
-
-
 def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
     """Collect what is finished, whichever call finished it, print the table and write the JSON."""
     rows: dict[str, dict[str, dict]] = {}
@@ -244,7 +208,7 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
     summary |= {"gap closed": {name: gap_closed(rows, name) for name in rows if gap_closed(rows, name)}, "rows": rows}
     with whole_file(RESULTS / f"adaptation-{benchmark.name}.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
-    print(table(rows))
+    print(adaptation(rows))
     return summary
 
 
@@ -256,19 +220,19 @@ def main() -> None:
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
     parser.add_argument(
-        "--start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
+        "--warm-start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     asked = parser.parse_args()
     if not asked.data.exists():
         sample.write(asked.data, **SAMPLE)
-    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.start)
+    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.warm_start)
     try:
         for seed in asked.seeds:
             for name in asked.only:
                 if not ROWS[name].labels or benchmark.withheld.is_dir():
-                    print(f"== {ROWS[name].title}, seed {seed}", flush=True)
+                    print(f"== {TITLES[name]}, seed {seed}", flush=True)
                     benchmark.row(name, seed)
                     write_results(benchmark, asked.seeds)
     except InputError as error:

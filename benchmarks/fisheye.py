@@ -1,4 +1,4 @@
-"""The fisheye part: how exact and how fast its tables are, what labels keep, how well surroundings are found.
+"""The fisheye part: exactness and speed of remap tables, thin classes in labels, IoU of the estimated overlay.
 
 Everything is rendered by :mod:`lib.sample` from the seeds below. Prints a table per measurement and keeps all in
 ``benchmarks/results/fisheye.json``; ``--only NAME`` measures one and leaves the others' results as they are.
@@ -30,7 +30,7 @@ from lib.parallel import in_threads
 from lib.sample import RIGS, SOURCE_SENSOR, TARGET_SENSOR, CameraOverlay, render, source_camera, target_camera
 from lib.sample.weather import Weather
 from lib.synthesis import params as params_module
-from lib.synthesis import target_camera
+from lib.synthesis.target_camera import APPEARANCES, TargetCamera
 from lib.target import appearance, overlay
 
 RESULTS = Path(__file__).parent / "results" / "fisheye.json"
@@ -52,7 +52,7 @@ def milliseconds(run: Callable) -> float:
 
 
 def lenses(size: tuple[int, int]) -> dict:
-    """(target, source): the sample's own cameras, and both ends of the range that is guessed without calibration."""
+    """(target, source): the sample's own cameras, and both ends of the range of random lenses."""
     pairs = {"sample": (target_camera(size), source_camera(SOURCE))}
     for name, half in (("mild", 0.55), ("strong", 1.15)):
         pairs[name] = Fisheye.from_fov(size, 2 * half), Pinhole.from_fov(SOURCE, 2 * half)
@@ -139,8 +139,8 @@ def _thin_sums(label: np.ndarray, target, source) -> np.ndarray:
     )
 
 
-def surroundings() -> list[dict]:
-    """IoU of the mask that is mined from rendered frames with the true one, per rig, kind of frames and their number.
+def overlay_masks() -> list[dict]:
+    """Return the IoU of the estimated overlay mask with the true one, per rig, kind of frames and their number.
 
     The truth is where less than 5 % of the street's light gets through the lens (``lib.sample.target.SEEN``), as in
     the sample's labels; ``IoU, hidden`` counts against where none at all gets through.
@@ -193,13 +193,13 @@ def _kinds(rig, size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
     }
 
 
-def _target(size: tuple[int, int]) -> target_camera.TargetCamera:
-    """The sample's target camera as 01 would come to know it."""
+def _target(size: tuple[int, int]) -> TargetCamera:
+    """Return the sample's target camera with its true mask and lens."""
     frame, _ = render(FRAMES[0], target_camera(size), TARGET_SENSOR, CameraOverlay())
     mask = CameraOverlay().mask(size)
     still = overlay.Overlay(mask, frame, np.zeros(mask.shape, np.float32), 2.0, (0.9, 1.0, 1.1))
-    looks = appearance.statistics(frame, ~mask)[None], appearance.thumbnail(frame, ~mask)[None]
-    return target_camera.TargetCamera(still, target_camera(size), None, *looks, source_fov=(0.9, 2.0))
+    colours = appearance.statistics(frame, ~mask)[None], appearance.thumbnail(frame, ~mask)[None]
+    return TargetCamera(still, target_camera(size), None, *colours, source_fov=(0.9, 2.0))
 
 
 def offline() -> list[dict]:
@@ -273,7 +273,7 @@ def online() -> list[dict]:
     whole = _target((1920, 1080))
     image, label = render(SCENES[0], source_camera(SOURCE), SOURCE_SENSOR)
     rows = []
-    for way in target_camera.APPEARANCES:
+    for way in APPEARANCES:
         target, rng, taken = replace(whole, appearance=way), np.random.default_rng(0), []
         for _ in range(6 * 24):
             params = params_module.AugmentParams.sample(rng)
@@ -294,7 +294,7 @@ def online() -> list[dict]:
 MEASUREMENTS: dict[str, Callable[[], list[dict]]] = {
     "tables": tables,
     "thin": thin,
-    "surroundings": surroundings,
+    "overlay": overlay_masks,
     "offline": offline,
     "online": online,
 }

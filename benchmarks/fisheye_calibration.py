@@ -1,9 +1,8 @@
-"""How far off the lens is that the calibration finds, on rendered streets seen through known lenses.
+"""Errors of the estimated lens on rendered streets, for three families of lenses that the estimate does not know.
 
-Three families of lenses, none of which the calibration is told: for every pixel that the camera sees, the distance
-between that pixel and where the fitted camera sees the pixel's true ray. "turned" allows the fitted camera one
-rotation (the best one): which way a camera points on the car cannot be told from its lens alone, and the
-augmentation turns its virtual camera at random by more than that. Prints a table and writes
+The error of a pixel is its distance to the place where the estimated camera sees the pixel's true ray. "turned" allows
+the estimated camera one rotation, the best one: images do not show in which direction a camera points on the car, and
+the augmentation rotates its virtual camera by more than that. Prints a table and writes
 ``benchmarks/results/fisheye-calibration.json``.
 """
 
@@ -113,7 +112,8 @@ def main() -> None:
         kept = os.environ.get("FRAMES", folder)  # a folder to keep the rendered frames in
         for name in LENSES:
             results[name] = measure(name, Path(kept), FRAMES)
-    columns = ("fitted, as it is", "fitted, turned", "fitted, stretched", "prior, as it is", "prior, stretched")
+    columns = [f"estimated, {how}" for how in ("as it is", "turned", "stretched")]
+    columns += [f"prior, {how}" for how in ("as it is", "stretched")]
     print(f"{'lens':15}" + "".join(f"{c:>24}" for c in columns) + "  confidence  seconds")
     for name, row in results.items():
         cells = "".join(f"{row[c]['mean']:14.2f} (95%: {row[c]['p95']:.1f})" for c in columns)

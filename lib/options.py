@@ -80,6 +80,10 @@ class Options:
         """Return the allowed values of an option in words, such as "a number from 0 to 1"."""
         return cls.__dataclass_fields__[name].metadata["expected"] or _words(_hints(cls)[name])
 
+    def resolved(self) -> Self:
+        """Return the options with choices that depend on data made; these ones where there are none."""
+        return self
+
     def identity(self) -> dict[str, Any]:
         """Return the options that results depend on, as plain values for ``parameters.yaml``."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["identity"]}

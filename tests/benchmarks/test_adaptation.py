@@ -13,6 +13,7 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "adaptation.py"
 
 @pytest.fixture(scope="module")
 def bench():
+    sys.path.insert(0, str(FILE.parent))  # where a script's own folder is found
     spec = importlib.util.spec_from_file_location("bench_adaptation", FILE)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there
@@ -32,11 +33,11 @@ def test_the_gap_is_that_of_the_same_seed(bench):
 
 
 def test_the_table_gives_mean_and_spread(bench):
-    text = bench.table({"source": row(0.2, 0.1), "oracle": row(0.4)})
+    text = bench.adaptation({"source": row(0.2, 0.1), "oracle": row(0.4)})
     assert "| source only | 0.150 (0.100–0.200) | 0.00 | 0.075 (0.050–0.100) | 2 |" in text
     assert "| target's own labels | 0.400 | 1.00 | 0.200 | 1 |" in text
     hidden = {seed: {"proxy": result["proxy"]} for seed, result in row(0.2, 0.1).items()}
-    assert "| source only | – | – | 0.075 (0.050–0.100) | 2 |" in bench.table({"source": hidden})
+    assert "| source only | – | – | 0.075 (0.050–0.100) | 2 |" in bench.adaptation({"source": hidden})
 
 
 def test_a_finished_row_is_taken_only_with_the_same_parameters(bench, sample, tmp_path):
@@ -60,4 +61,5 @@ def test_each_step_changes_one_thing(bench):
     rows = [bench.ROWS[name] for name in ("fitted", "photometric", "size", "self-training", "test-time")]
     for before, after in zip(rows[:-1], rows[1:], strict=True):
         assert (before.augment != after.augment) + (before.train != after.train) + (before.infer != after.infer) == 1
+    assert set(bench.ROWS) <= set(bench.TITLES)
     assert [name for name, one in bench.ROWS.items() if one.labels] == ["oracle", "oracle-test-time"]

@@ -1,0 +1,260 @@
+"""The command line: ``fisheye …``, or ``python -m lib.cli …``.
+
+Bad input ends in one sentence on stderr and exit code 1; ``--debug`` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+import lib
+from lib.errors import InputError
+from lib.run import STAGES
+
+_SIZE = {"nargs": 2, "type": click.IntRange(1, 2**15 - 1), "metavar": "WIDTH HEIGHT"}
+_DEMO = "demo"
+
+
+class _Program(click.Group):
+    """A group of commands that says what is wrong in one sentence."""
+
+    def invoke(self, context: click.Context) -> Any:
+        from lib.pipeline import NotebookError
+
+        try:
+            return super().invoke(context)
+        except (InputError, NotebookError, OSError) as error:
+            if context.params.get("debug"):
+                raise
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lib.__version__, prog_name="fisheye")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Segment the images of a fisheye camera when only an ordinary camera has labels."""
+
+
+def _parameters(_context: click.Context, _option: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict:
+    """Read the values of ``-p NAME VALUE`` as YAML."""
+    values = {}
+    for name, text in pairs:
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            expected = "a number, a word, [a, list] or {a: mapping}"
+            raise click.BadParameter(f"{name} {text!r} is not YAML (expected: {expected})") from None
+    return values
+
+
+def _option_rows(stage: str) -> list[tuple[str, str]]:
+    """Return name and default, then meaning and allowed values, of each option of a stage."""
+    from lib.pipeline import STAGES as stages
+
+    kind = stages[stage].options
+    return [(f"{n} = {kind.default(n)!r}", f"{kind.sentence(n)} ({kind.expected(n)})") for n in kind.names()]
+
+
+class _RunCommand(click.Command):
+    """A command whose help ends with every option that ``-p`` can set."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for stage in STAGES:
+            with formatter.section(f"Set by -p, {stage}"):
+                formatter.write_dl(_option_rows(stage))
+
+
+@main.command(cls=_RunCommand)
+@click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
+@click.option("--out", required=True, metavar="DIR", help="Run folder, created when missing.")
+@click.option("--recipe", help="What to train, by name or path (default: demo); 'fisheye zoo' lists the names.")
+@click.option("--from", "first", type=click.Choice(STAGES), default=STAGES[0], help="First stage.")
+@click.option("--to", "last", type=click.Choice(STAGES), default=STAGES[-1], help="Last stage.")
+@click.option(
+    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", callback=_parameters,
+    help="Set an option; VALUE is YAML, as in -p max_iters 2000.",
+)  # fmt: skip
+@click.option("--warm-start", type=int, default=0, metavar="ITERS", help="First train on the source as it is.")
+@click.option("--resume", is_flag=True, help="Skip the stages that are done.")
+@click.option("--overwrite", is_flag=True, help="Replace results of other options.")
+def run(data, out, recipe, first, last, parameters, warm_start, resume, overwrite) -> None:
+    """Execute the notebooks: from images to a checked submission.csv."""
+    from lib.pipeline import run_notebooks
+
+    run_notebooks(
+        data,
+        out,
+        first=first,
+        last=last,
+        parameters=parameters | ({"recipe": recipe} if recipe else {}),
+        warm_start=warm_start,
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
+@main.command()
+@click.argument("stage", type=click.Choice(STAGES), required=False)
+def options(stage: str | None) -> None:
+    """List the options of a stage, or of all: default, meaning, allowed values."""
+    for name in [stage] if stage else STAGES:
+        click.echo(f"{name}\n" + "\n".join(f"  {term}: {text}" for term, text in _option_rows(name)))
+
+
+@main.command()
+@click.option("--iters", type=int, hidden=True, help="Length of the trainings, for tests.")
+def demo(iters: int | None) -> None:
+    """Run the whole job on the built-in sample, below the current folder, and score it beside the baseline."""
+    from lib.pipeline import run_notebooks
+    from lib.sample import write
+
+    data = write("data/sample")
+    runs = {"outputs/demo": {}, "outputs/demo-plain": {"augment": False}}
+    for out, parameters in runs.items():
+        length = {"max_iters": iters} if iters else {}
+        run_notebooks(data, out, parameters={"recipe": _DEMO} | parameters | length, resume=True)
+    click.echo("\nIoU on the sample's withheld test labels: with augmentation (demo), without (demo-plain)")
+    _print_scores([f"{out}/submission.csv" for out in runs], str(data / "withheld" / "test_gt"), (960, 540))
+
+
+@main.group()
+def check() -> None:
+    """Check a data set or a submission."""
+
+
+@check.command("data")
+@click.argument("folder", metavar="DIR")
+def check_data(folder: str) -> None:
+    """Read every table, image and label of a data set and report all faults at once."""
+    from lib.dataset import layout
+
+    click.echo(layout.check(folder))
+
+
+@check.command("submission")
+@click.argument("submission", metavar="FILE")
+@click.option("--masks", required=True, metavar="DIR", help="Masks that the submission was made from.")
+@click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
+@click.option("--size", **_SIZE, default=(960, 540), show_default=True, help="Size of the submitted masks.")
+def check_submission(submission: str, masks: str, data: str, size: tuple[int, int]) -> None:
+    """Compare a submission with its masks, pixel by pixel."""
+    from lib.submission.table import check_submission
+
+    table = check_submission(submission, masks, data, size)
+    click.echo(f"{submission}: agrees with {masks}, pixel by pixel")
+    click.echo(table.to_string(float_format="%.4f"))
+
+
+@main.command()
+@click.argument("submissions", nargs=-1, required=True, metavar="FILE...")
+@click.option("--labels", required=True, metavar="DIR", help="<id>.png per test image.")
+@click.option("--size", **_SIZE, help="Size of the submitted masks (default: inferred).")
+def score(submissions: tuple[str, ...], labels: str, size: tuple[int, int] | None) -> None:
+    """Print the IoU of submissions with labels, a column for each submission."""
+    _print_scores(submissions, labels, size)
+
+
+def _print_scores(submissions, labels: str, size: tuple[int, int] | None) -> None:
+    import pandas as pd
+
+    from lib.submission.score import score_submission
+
+    table = pd.DataFrame({path: score_submission(path, labels, size) for path in submissions})
+    click.echo(table.to_string(float_format="%.3f", na_rep="–"))
+
+
+@main.command()
+@click.option("--out", required=True, metavar="DIR", help="Folder of the data set.")
+@click.option("--source", type=int, default=40, show_default=True, help="Number of source images.")
+@click.option("--val", type=int, default=8, show_default=True, help="Number of validation images.")
+@click.option("--target", type=int, default=24, show_default=True, help="Number of target frames.")
+@click.option("--test", type=int, default=12, show_default=True, help="Number of test images.")
+@click.option("--size", **_SIZE, default=(480, 270), show_default=True, help="Size of target and test images.")
+@click.option("--source-size", **_SIZE, help="Size of source images (default: as --size).")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed renders the same files.")
+@click.option("--overwrite", is_flag=True, help="Replace a set of other parameters.")
+def sample(**parameters) -> None:
+    """Render the built-in data set."""
+    from lib.sample import write
+
+    click.echo(write(**parameters))
+
+
+@main.command()
+@click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
+@click.option("--out", required=True, metavar="DIR", help="Folder of the new one.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of noise and colours.")
+def rehearse(data: str, out: str, seed: int) -> None:
+    """Make a data set with known target labels from one without."""
+    from lib.tools import rehearsal
+
+    click.echo(rehearsal.summary(rehearsal.rehearse(data, out, seed=seed)))
+
+
+@main.command()
+@click.option("--variant", multiple=True, help="Only this variant; repeatable.")
+@click.option("--head", multiple=True, help="Only this head; repeatable.")
+@click.option("--data", multiple=True, help="Only this kind of data set; repeatable.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Crops per card, for the memory.")
+def zoo(variant, head, data, batch: int) -> None:
+    """List the composed recipes with parameters, multiply-adds and estimated memory."""
+    from lib.tools import zoo as tool
+
+    for line in tool.lines(variant, head, data, batch):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+def convert(old: str, new: str) -> None:
+    """Write the weights alone of a TRUSTED checkpoint that holds more; reading OLD may run code in it."""
+    from lib.tools.convert import convert as write_weights
+
+    click.echo(write_weights(old, new))
+
+
+@main.command()
+@click.argument("checkpoint")
+@click.argument("folder", metavar="DIR")
+@click.option("--ema", is_flag=True, help="Use the running average of the weights.")
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--device", help="torch device (default: a GPU if there is one).")
+def imagenet(checkpoint: str, folder: str, ema: bool, batch_size: int, device: str | None) -> None:
+    """Evaluate a classification checkpoint on a folder of images per class."""
+    from lib.tools.imagenet import report
+
+    click.echo(report(checkpoint, folder, ema=ema, batch_size=batch_size, device=device))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lab(arguments: tuple[str, ...]) -> None:
+    """Open the notebooks in JupyterLab; further arguments go to it."""
+    from lib.pipeline import notebooks_folder
+
+    source = notebooks_folder()
+    place = source.parent
+    if source.parent == Path(lib.__file__).parent:  # an installed package: work on a copy
+        place = Path.cwd()
+        shutil.copytree(source, place / "notebooks", dirs_exist_ok=True)
+    if not (place / "data" / "sample").exists():
+        from lib.sample import write
+
+        write(place / "data" / "sample")
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={place / 'notebooks'}", *root, *arguments]
+    raise SystemExit(subprocess.call(command))
+
+
+if __name__ == "__main__":
+    main(prog_name="fisheye")
