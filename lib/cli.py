@@ -209,8 +209,10 @@ def zoo(variant, head, data, batch: int) -> None:
     """List the composed recipes with parameters, multiply-adds and estimated memory."""
     from lib.tools import zoo as tool
 
-    for line in tool.lines(variant, head, data, batch):
-        click.echo(line)
+    chosen = {"variants": variant, "head_names": head, "data": data}
+    click.echo(tool.header(batch))
+    for entry in tool.entries(**{name: values for name, values in chosen.items() if values}, batch=batch):
+        click.echo(tool.row(entry))
 
 
 @main.command()

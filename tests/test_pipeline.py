@@ -1,32 +1,40 @@
-"""The command line over the real notebooks."""
+"""The notebooks, headless, from images to a submission."""
 
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from lib import pipeline
+from lib.cli import main
 from lib.dataset import image_files, layout
-from lib.dataset.classes import CLASSES
 from lib.errors import InputError
-from lib.files import read_yaml
-from lib.stages import train
+from lib.files import read_json, read_yaml
+from lib.run import Run
 
-ROOT = Path(__file__).parents[1]
 SMALL = {"scale": [192, 108], "crop_size": [96, 160], "num_workers": 0}
-QUICK = ["-p", "max_iters", "2", "-p", "batch_size", "2", "-p", "options", json.dumps(SMALL)]
+QUICK = ("-p", "max_iters", "2", "-p", "batch_size", "2", "-p", "options", json.dumps(SMALL))
+SUBMISSION = ("-p", "submission_size", "[96, 54]")
+
+pytestmark = pytest.mark.slow
+
+
+def fisheye(*arguments):
+    """Return the outcome of ``fisheye ARGUMENTS``: exit_code, stdout, stderr."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
 def run(sample, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "whole"
-    assert pipeline.main(["--data", str(sample), "--out", str(out), *QUICK, "-p", "submission_size", "[96, 54]"]) == 0
+    done = fisheye("run", "--data", sample, "--out", out, *QUICK, *SUBMISSION)
+    assert done.exit_code == 0, done.output
     return out
 
 
@@ -36,88 +44,95 @@ def test_the_notebooks_lead_from_images_to_a_submission(sample, run):
     record = read_yaml(run / "run.yaml")
     assert list(record) == list(pipeline.STAGES)
     assert record["submit"]["parameters"]["submission_size"] == [96, 54]
-    for stage, name in pipeline.STAGES.items():
-        cells = nbformat.read(run / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    assert 0 <= record["train"]["results"]["val_mIoU"] <= 1
+    for name, stage in pipeline.STAGES.items():
+        cells = nbformat.read(run / "notebooks" / stage.notebook, as_version=4).cells
         pictures = [o for c in cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})]
-        assert pictures, f"{stage} shows no picture"
+        assert pictures, f"{name} shows no picture"
 
 
-def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
+def test_a_warm_start_on_the_plain_source_comes_first(sample, tmp_path):
     out = tmp_path / "run"
-    given = ["--data", str(sample), "--out", str(out), *QUICK, "--to", "train", "--start", "3"]
-    assert pipeline.main([*given, "-p", "appearance", "none"]) == 0
-    begun = out / "start"
+    given = ["run", "--data", sample, "--out", out, *QUICK, "--to", "train"]
+    first_time = [*given, "--warm-start", "3", "-p", "appearance", "none"]
+    assert fisheye(*first_time).exit_code == 0
+    begun = Run(out).warm_start
     record, first = read_yaml(out / "run.yaml"), read_yaml(begun / "run.yaml")
     assert not first["augment"]["parameters"]["augment"] and first["train"]["parameters"]["max_iters"] == 3
     assert record["augment"]["parameters"]["appearance"] == "none" and record["train"]["parameters"]["max_iters"] == 2
-    assert record["train"]["parameters"]["load_from"] == str(train.best_checkpoint(begun))
-    assert pipeline.main([*given, "-p", "appearance", "none", "--resume"]) == 0
-    assert capsys.readouterr().out.count("skipped") == 4 and read_yaml(begun / "run.yaml") == first
-    assert pipeline.main([*given[:-2], "-p", "appearance", "none", "--resume"]) == 1
-    assert "was begun with --start 3" in capsys.readouterr().err
-    assert pipeline.main([*given, "-p", "load_from", "x.pth"]) == 1
-    assert "expected: one of them" in capsys.readouterr().err
-    assert pipeline.main([*given[:-1], "-1"]) == 1 and "--start -1" in capsys.readouterr().err
-    assert (
-        pipeline.main([*given, "--from", "infer", "--to", "submit"]) == 1
-        and "does not train" in capsys.readouterr().err
-    )
+    assert record["train"]["parameters"]["load_from"] == str(Run(begun).best_checkpoint())
+    resumed = fisheye(*first_time, "--resume")
+    assert resumed.exit_code == 0 and resumed.stdout.count("skipped") == 4
+    assert read_yaml(begun / "run.yaml") == first
+    forgotten = fisheye(*given, "-p", "appearance", "none", "--resume")
+    assert forgotten.exit_code == 1 and "was begun with --warm-start 3" in forgotten.stderr
+    assert "expected: one of them" in fisheye(*first_time, "-p", "load_from", "x.pth").stderr
+    assert "--warm-start -1" in fisheye(*given, "--warm-start", "-1").stderr
+    assert "does not train" in fisheye(*given, "--warm-start", "3", "--from", "infer", "--to", "submit").stderr
     late = ["-p", "self_training", "true", "-p", "options", '{"self_training.warmupp": 0}']
-    assert pipeline.main([*given, *late]) == 1 and "warmupp is no setting" in capsys.readouterr().err
+    assert "warmupp is no setting" in fisheye(*first_time, *late).stderr
 
 
-def test_resuming_skips_what_is_finished_and_repeats_what_is_not(sample, run, tmp_path, capsys):
+def test_resuming_skips_what_is_done_and_repeats_what_is_not(sample, run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    given = ["--data", str(sample), "--out", str(out), *QUICK, "--resume"]
+    given = ["run", "--data", sample, "--out", out, *QUICK, *SUBMISSION, "--resume"]
     record = read_yaml(out / "run.yaml")
-    assert pipeline.main([*given, "--to", "infer"]) == 0
-    said = capsys.readouterr().out
-    # The copied notebooks name another run folder, so their stages run again and find their work done.
-    assert said.count("skipped") == 0
-    assert read_yaml(out / "run.yaml")["train"] == record["train"]
-    assert pipeline.main([*given, "--to", "infer"]) == 0
-    assert capsys.readouterr().out.count("skipped") == 3
+    again = fisheye(*given)
+    assert again.exit_code == 0, again.output
+    assert again.stdout.count("skipped") == 4, "a copied run keeps its results"
+    assert read_yaml(out / "run.yaml") == record
     (out / "notebooks" / "02_train.failed.ipynb").touch()
     shutil.rmtree(out / "masks")
-    (out / "notebooks" / "03_infer.ipynb").unlink()
-    assert pipeline.main([*given, "--to", "infer"]) == 0
-    assert capsys.readouterr().out.count("skipped") == 2
+    assert fisheye(*given, "--to", "infer").stdout.count("skipped") == 2
     assert not (out / "notebooks" / "02_train.failed.ipynb").exists(), "the failure is over"
     assert len(list((out / "masks").glob("*.png"))) == len(layout.read_split(sample, "test"))
+
+
+def test_what_follows_a_stage_that_ran_again_runs_again(sample, run, tmp_path):
+    """New masks, then resume: the old submission must not be called done."""
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    given = ["run", "--data", sample, "--out", out, *QUICK, *SUBMISSION]
+    before = (out / "submission.csv").read_bytes()
+    redone = fisheye(*given, "-p", "flip", "true", "--from", "infer", "--to", "infer", "--overwrite")
+    assert redone.exit_code == 0, redone.output
+    assert "submit" not in read_yaml(out / "run.yaml")
+    resumed = fisheye(*given, "-p", "flip", "true", "--resume")
+    assert resumed.exit_code == 0 and resumed.stdout.count("skipped") == 3
+    assert (out / "submission.csv").read_bytes() != before
+
+
+def test_a_replaced_test_image_is_noticed(sample, run, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(sample, data)
+    shutil.copytree(run, out)
+    item = layout.read_split(data, "test")[1]
+    image_files.write_png(item.image, 255 - image_files.read_image(item.image))
+    given = ["run", "--data", data, "--out", out, *QUICK, *SUBMISSION, "--resume"]
+    refused = fisheye(*given)
+    assert refused.exit_code == 1 and refused.stdout.count("skipped") == 2
+    assert f"changed: {item.image.relative_to(data)}" in refused.stderr
+    assert fisheye(*given, "--overwrite").exit_code == 0
+    assert str(item.image.relative_to(data)) in read_json(out / "masks" / "inputs.json")
 
 
 @pytest.mark.parametrize("recipe", ["demo_segformer", "demo_mask2former"])
 def test_other_heads_learn_and_lead_to_a_submission(sample, run, tmp_path, recipe):
     """By the recipe's name alone; only its sizes are shrunk, for the test's speed."""
+    from lib.stages.train import scalars
+
     if recipe == "demo_mask2former" and not importlib.util.find_spec("mmdet"):
         pytest.skip("mmdetection is not installed (make mask2former)")
     out = tmp_path / "run"
     later = ("train", "masks", "visualization", "notebooks", "submission.csv")
     shutil.copytree(run, out, ignore=shutil.ignore_patterns(*later))
-    small = ["-p", "max_iters", "20", "-p", "options", json.dumps(SMALL), "-p", "submission_size", "[96, 54]"]
-    given = ["--data", str(sample), "--out", str(out), "--from", "train", "-p", "recipe", recipe, *small]
-    assert pipeline.main(given) == 0
-    losses = train.scalars(out)["loss"][1]
+    small = ["-p", "max_iters", "20", "-p", "options", json.dumps(SMALL), *SUBMISSION]
+    done = fisheye("run", "--data", sample, "--out", out, "--from", "train", "--recipe", recipe, *small)
+    assert done.exit_code == 0, done.output
+    losses = scalars(out)["loss"][1]
     assert losses[-1] < 0.95 * losses[0]
     assert pd.read_csv(out / "submission.csv", dtype=str)["id"].tolist() == layout.read_sample(sample)
-
-
-def refusal(*arguments: str) -> str:
-    """What the command line says to a user, who must not see a traceback."""
-    done = subprocess.run([sys.executable, "-m", "lib.pipeline", *arguments], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    return next(line for line in done.stderr.splitlines() if line.startswith("error: "))
-
-
-def test_a_wrong_folder_is_said_in_one_sentence(tmp_path):
-    said = refusal("--data", str(tmp_path / "gone"), "--out", str(tmp_path / "run"))
-    assert "01_augment.ipynb, cell " in said and "no such folder" in said
-
-
-def test_values_that_are_not_yaml_are_refused(sample, tmp_path, capsys):
-    assert pipeline.main(["--data", str(sample), "--out", str(tmp_path), "-p", "max_iters", "[1,"]) == 1
-    assert "error: -p max_iters '[1,' is not YAML" in capsys.readouterr().err
 
 
 def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
@@ -129,74 +144,36 @@ def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
     image_files.write_png(label, values)
     image = data / "train_target_image" / "TRAIN_TARGET_0001.png"
     image.write_bytes(image.read_bytes()[:-2000])
-    done = subprocess.run(
-        [sys.executable, "-m", "lib.pipeline", "--data", str(data), "--out", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    done = fisheye("run", "--data", data, "--out", tmp_path / "run")
+    assert done.exit_code == 1 and "Traceback" not in done.stderr
     assert "TRAIN_SOURCE_0002.png: label value 37 (allowed: 0–11, 255)" in done.stderr
     assert "TRAIN_TARGET_0001.png: truncated PNG" in done.stderr
     assert not (tmp_path / "run" / "train").exists(), "later stages were not started"
 
 
-def test_unknown_parameters_and_stages_are_refused(sample, tmp_path):
-    with pytest.raises(InputError, match="'max_iter' is in none of the notebooks .*max_iters"):
-        pipeline.run(sample, tmp_path, parameters={"max_iter": 3})
-    with pytest.raises(InputError, match="recipe: 'nosuch' is neither a file nor one of: demo"):
-        pipeline.run(sample, tmp_path, parameters={"recipe": "nosuch"})
-    with pytest.raises(InputError, match="--from infer comes after --to train"):
-        pipeline.run(sample, tmp_path, first="infer", last="train")
-
-
-def test_a_failing_cell_is_named(run, tmp_path, sample, capsys):
+def test_a_failing_cell_is_named(run, tmp_path, sample):
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    given = [
-        "--data",
-        str(sample),
-        "--out",
-        str(out),
-        "--from",
-        "train",
-        "--to",
-        "train",
-        "-p",
-        "load_from",
-        "nosuch.pth",
-    ]
-    assert pipeline.main(given) == 1
-    said = capsys.readouterr().err
-    assert "02_train.ipynb, cell 4: nosuch.pth: no such file" in said
+    given = ["run", "--data", sample, "--out", out]
+    failed = fisheye(*given, "--from", "train", "--to", "train", "-p", "load_from", "nosuch.pth")
+    assert failed.exit_code == 1
+    assert "02_train.ipynb, cell " in failed.stderr and "nosuch.pth: no such file" in failed.stderr
     executed, former = (out / "notebooks" / f"02_train{name}.ipynb" for name in (".failed", ""))
-    assert str(executed) in said and nbformat.read(executed, as_version=4).cells
+    assert str(executed) in failed.stderr and nbformat.read(executed, as_version=4).cells
     assert former.read_bytes() == (run / "notebooks" / former.name).read_bytes(), "the finished training's own"
     (out / "run.yaml").unlink()
     (out / "augmented" / "parameters.yaml").unlink()
-    assert pipeline.main([*given[:4], "--to", "augment"]) == 1
+    assert fisheye(*given, "--to", "augment").exit_code == 1
     assert not list((out / "notebooks").glob("01_augment.failed*")), "nothing was finished there"
 
 
-def test_scores_are_printed_side_by_side(sample, run):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "lib.stages.submit",
-            "score",
-            str(run / "submission.csv"),
-            "--size",
-            "96",
-            "54",
-            "--labels",
-            str(sample / "withheld" / "test_gt"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0 and all(name in done.stdout for name in (*CLASSES, "mIoU"))
+def test_unknown_options_and_stages_are_refused(sample, tmp_path):
+    with pytest.raises(InputError, match="'max_iter' is in none of the notebooks .*max_iters"):
+        pipeline.run_notebooks(sample, tmp_path, parameters={"max_iter": 3})
+    with pytest.raises(InputError, match="recipe: 'nosuch' is neither a file nor one of: demo"):
+        pipeline.run_notebooks(sample, tmp_path, parameters={"recipe": "nosuch"})
+    with pytest.raises(InputError, match="--from infer comes after --to train"):
+        pipeline.run_notebooks(sample, tmp_path, first="infer", last="train")
 
 
 @pytest.mark.parametrize(
@@ -204,14 +181,14 @@ def test_scores_are_printed_side_by_side(sample, run):
     [
         ("copies", "many", "a whole number"),
         ("flip", "maybe", "true or false"),
-        ("islands", "lots", "a number"),
+        ("min_region", "lots", "a number"),
         ("seed", True, "a whole number"),
-        ("submission_size", 960, "a list"),
+        ("submission_size", 960, "width and height"),
     ],
 )
-def test_values_of_another_kind_are_refused_before_anything_runs(name, value, expected, tmp_path):
+def test_values_that_are_not_allowed_are_refused_before_anything_runs(name, value, expected, tmp_path):
     with pytest.raises(InputError, match=f"{name}: {value!r} .expected: {expected}"):
-        pipeline.run(tmp_path, tmp_path / "run", parameters={name: value})
+        pipeline.run_notebooks(tmp_path, tmp_path / "run", parameters={name: value})
     assert not (tmp_path / "run").exists()
 
 
@@ -219,9 +196,19 @@ def test_files_are_named_as_seen_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.pth").touch()
     own = str(tmp_path / "own.pth")
-    assert pipeline._absolute("load_from", {"checkpoint": "own.pth", "classes": "ade20k"}) == {
-        "checkpoint": own,
-        "classes": "ade20k",
-    }
+    absolute = pipeline._absolute("load_from", {"checkpoint": "own.pth", "classes": "ade20k"})
+    assert absolute == {"checkpoint": own, "classes": "ade20k"}
     assert pipeline._absolute("checkpoint", ["own.pth", "target"]) == [own, "target"]
     assert pipeline._absolute("lens", "own.pth") == "own.pth"
+
+
+@pytest.mark.parametrize("name", pipeline.STAGES)
+def test_the_parameters_cell_is_the_options(name):
+    """Names, order, defaults and sentences are those of the dataclass."""
+    stage = pipeline.STAGES[name]
+    found = papermill.inspect_notebook(str(pipeline.notebooks_folder() / stage.notebook))
+    options = stage.options
+    assert tuple(found) == options.names()
+    for option, cell in found.items():
+        assert yaml.safe_load(cell["default"].replace("None", "null")) == options.default(option), option
+        assert cell["help"] == options.sentence(option)

@@ -79,7 +79,7 @@ def run(sample, tmp_path_factory):
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
-    import lib.internimage
+    import lib.internimage  # noqa: F401 (registers its parts)
     from lib.training.process import _replace
 
     out = tmp_path_factory.mktemp("run")

@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from torch.testing import assert_close
 
-import lib.internimage
+import lib.internimage  # noqa: F401 (registers its parts)
 from lib import recipes
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND, IGNORE
 from lib.internimage import mmcv_ops
@@ -27,7 +27,7 @@ def network(name: str, seed: int = 0):
     from mmseg.registry import MODELS
 
     if name == "demo_mask2former":
-        import lib.recipes.mask2former
+        import lib.recipes.mask2former  # noqa: F401 (registers its parts)
     init_default_scope("mmseg")
     torch.manual_seed(seed)
     model = MODELS.build(recipes.load(name).model)
@@ -146,7 +146,7 @@ def test_the_predictor_gives_probabilities(masks, tmp_path):
 def test_attention_without_compiled_operators_is_the_one_in_pytorch():
     from mmcv.ops import multi_scale_deform_attn
 
-    import lib.recipes.mask2former
+    import lib.recipes.mask2former  # noqa: F401 (registers its parts)
 
     if mmcv_ops.compiled():
         assert multi_scale_deform_attn.ext_module.__file__

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-import lib.internimage
+import lib.internimage  # noqa: F401 (registers its parts)
 from lib import recipes
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
@@ -40,7 +40,7 @@ def build(recipe):
     from mmseg.registry import MODELS
 
     if recipe.model.decode_head.type == "Mask2FormerLogitsHead":
-        import lib.recipes.mask2former
+        import lib.recipes.mask2former  # noqa: F401 (registers its parts)
     init_default_scope("mmseg")
     with torch.device("meta"):
         return MODELS.build(recipe.model)
@@ -178,7 +178,7 @@ LAYOUTS = {
 def test_published_data_sets_are_read(kind, tmp_path):
     from mmseg.registry import DATASETS
 
-    import lib.training.registry
+    import lib.training.data  # noqa: F401 (registers its parts)
 
     name = f"segformer_internimage_t_{kind}_64x64_1k"
     with pytest.raises(InputError, match=f"no such folder .* those of {kind}"):
@@ -198,7 +198,7 @@ def test_published_data_sets_are_read(kind, tmp_path):
 
 
 def test_background_is_not_scored():
-    from lib.training.registry import ScoredIoU
+    from lib.training.data import ScoredIoU
 
     metric = ScoredIoU()
     metric.dataset_meta = {"classes": CLASSES_WITH_BACKGROUND}

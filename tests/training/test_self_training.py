@@ -10,7 +10,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Generator
 
-import lib.internimage
+import lib.internimage  # noqa: F401 (registers its parts)
 from lib import recipes
 from lib.dataset.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
 from lib.training import process, self_training
@@ -26,7 +26,7 @@ def model(head=None, recipe="demo", **settings):
     """A tiny network in training of itself, as a run would build it."""
     from mmseg.registry import MODELS
 
-    import lib.training.self_training.segmentor
+    import lib.training.self_training.segmentor  # noqa: F401 (registers its parts)
 
     init_default_scope("mmseg")
     cfg = recipes.load(recipe).model
@@ -156,7 +156,7 @@ def test_heads_that_classify_masks_give_probabilities_too():
 
 @pytest.mark.skipif(importlib.util.find_spec("mmdet") is None, reason="mmdetection is not installed")
 def test_mask2former_is_sure_of_some_pixels_and_learns_from_them():
-    import lib.recipes.mask2former
+    import lib.recipes.mask2former  # noqa: F401 (registers its parts)
 
     net = model(recipe="demo_mask2former", threshold=0.0)
     inputs, samples = batch(pairs=1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-import lib.internimage
+import lib.internimage  # noqa: F401 (registers its parts)
 from lib import recipes
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE
@@ -54,7 +54,7 @@ def crops(bent, **changed):
 
     cfg = recipes.resolve("demo", bent / "augmented", options=QUICK["options"] | changed)
     self_training.add(cfg, bent / "augmented", seed=5)
-    import lib.training.self_training.pairs
+    import lib.training.self_training.pairs  # noqa: F401 (registers its parts)
 
     init_default_scope("mmseg")
     return DATASETS.build(cfg.train_dataloader.dataset)
