@@ -1,11 +1,9 @@
-"""Camera models: where a ray lands in the image, and which ray a pixel saw.
+"""Camera models: pinhole, four fisheye families and the double sphere.
 
-Cameras look along +z with x to the right and y down; pixel centres are at integer coordinates, as in
-OpenCV. A ray or a pixel outside a model's valid domain gives NaN, so results can be chained and tested once
-at the end with ``numpy.isfinite``.
+Cameras look along +z with x to the right and y down; pixel centres are at integer coordinates, as in OpenCV.
+Rays and pixels outside a model's valid domain become NaN, so a chain of calls needs one test with ``numpy.isfinite``.
 
-``r`` in a model's formula is the distance from the principal point in focal lengths, ``theta`` the ray's angle to
-the optical axis.
+In the formulas ``r`` is the distance from the principal point in focal lengths, ``theta`` the ray's angle to the axis.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from lib.errors import InputError
 
 @dataclass(frozen=True)
 class Pinhole(Camera):
-    """The undistorted perspective camera, r = tan(theta); sees rays with z > 0."""
+    """Perspective camera without distortion, r = tan(theta), for rays with z > 0."""
 
     max_angle = float(np.nextafter(np.pi / 2, 0))
 
@@ -37,7 +35,7 @@ class Pinhole(Camera):
 
 @dataclass(frozen=True)
 class ClassicFisheye(Camera):
-    """The four textbook fisheye projections; ``kind`` is one of ``ClassicFisheye.KINDS``.
+    """Textbook fisheye projections; ``kind`` is one of ``ClassicFisheye.KINDS``.
 
     Equidistant r = theta, equisolid r = 2 sin(theta / 2), stereographic r = 2 tan(theta / 2), orthographic
     r = sin(theta). Source: Miyamoto, "Fish eye lens", JOSA 1964.
@@ -72,15 +70,15 @@ class ClassicFisheye(Camera):
         return factor * np.arcsin(np.minimum(radius / factor, 1))  # a rounding error above 1 is still the rim
 
 
-def _numbers(camera: Camera, field: str) -> None:
-    """Turn a field of four numbers into a tuple of floats, or say what is wrong with it."""
+def _four_numbers(camera: Camera, field: str) -> None:
+    """Turn a field of four numbers into a tuple of floats; raise a ValueError where it holds anything else."""
+    given = getattr(camera, field)
     try:
-        values = tuple(float(v) for v in getattr(camera, field))
+        values = tuple(map(float, given))
     except (TypeError, ValueError):
         values = ()
     if len(values) != 4 or not all(map(isfinite, values)):
-        found = getattr(camera, field)
-        raise ValueError(f"camera {type(camera).__name__}: {field} is {found!r} (expected: four numbers)")
+        raise ValueError(f"camera {type(camera).__name__}: {field} is {given!r} (expected: four numbers)")
     object.__setattr__(camera, field, values)
 
 
@@ -88,16 +86,15 @@ def _numbers(camera: Camera, field: str) -> None:
 class Fisheye(Polynomial):
     """Kannala-Brandt fisheye with OpenCV's four coefficients.
 
-    r = theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8). With all coefficients zero it is the
-    equidistant lens. Source: Kannala & Brandt, "A generic camera model and calibration method", PAMI 2006;
-    OpenCV ``cv2.fisheye``.
+    r = theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8); equidistant with all coefficients zero. Source:
+    Kannala & Brandt, "A generic camera model and calibration method", PAMI 2006; OpenCV ``cv2.fisheye``.
     """
 
     k: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
     def __post_init__(self):
         super().__post_init__()
-        _numbers(self, "k")
+        _four_numbers(self, "k")
 
     @property
     def _coefficients(self) -> np.ndarray:
@@ -108,10 +105,10 @@ class Fisheye(Polynomial):
 
 @dataclass(frozen=True)
 class RadialPolynomial(Polynomial):
-    """r = a1 theta + a2 theta^2 + a3 theta^3 + a4 theta^4, in pixels where ``fx`` is 1 and ``fy`` the aspect ratio.
+    """Polynomial fisheye of the WoodScape data set, r = a1 theta + a2 theta^2 + a3 theta^3 + a4 theta^4.
 
-    The form in which the WoodScape data set gives its lenses; its principal point counts from the image's
-    middle, so that ``cx`` = width / 2 - 0.5 + its offset. Source: Yogamani et al., "WoodScape: a multi-task,
+    The radius is in pixels where ``fx`` is 1 and ``fy`` the aspect ratio. WoodScape counts the principal point from
+    the image's middle: ``cx`` = width / 2 - 0.5 + its offset. Source: Yogamani et al., "WoodScape: a multi-task,
     multi-camera fisheye dataset for autonomous driving", ICCV 2019.
     """
 
@@ -119,7 +116,7 @@ class RadialPolynomial(Polynomial):
 
     def __post_init__(self):
         super().__post_init__()
-        _numbers(self, "a")
+        _four_numbers(self, "a")
         if self.a[0] <= 0:
             raise ValueError(f"camera RadialPolynomial: a1 is {self.a[0]} (expected: above 0)")
 
@@ -130,11 +127,11 @@ class RadialPolynomial(Polynomial):
 
 @dataclass(frozen=True)
 class DoubleSphere(Camera):
-    """Two unit spheres, ``xi`` apart, then a pinhole shifted by alpha / (1 - alpha); for more than 180 degrees too.
+    """Double sphere model: two unit spheres ``xi`` apart, then a pinhole shifted by alpha / (1 - alpha).
 
-    With ``alpha`` 0 it is the unified omnidirectional model of Mei & Rives (OpenCV's ``cv2.omnidir`` without
-    distortion); with ``xi`` 0 as well, the pinhole. Source: Usenko, Demmel & Cremers, "The double sphere camera
-    model", 3DV 2018.
+    It covers more than 180 degrees. With ``alpha`` 0 it is the unified omnidirectional model of Mei & Rives (OpenCV's
+    ``cv2.omnidir`` without distortion); with ``xi`` 0 as well, the pinhole. Source: Usenko, Demmel & Cremers, "The
+    double sphere camera model", 3DV 2018.
     """
 
     xi: float
@@ -157,8 +154,9 @@ class DoubleSphere(Camera):
 
     def radius(self, theta: np.ndarray) -> np.ndarray:
         across, along = np.sin(theta), self.xi + np.cos(theta)
-        with np.errstate(divide="ignore"):  # at its end the image may run to infinity
-            return across / (self.alpha * np.hypot(across, along) + (1 - self.alpha) * along)
+        depth = self.alpha * np.hypot(across, along) + (1 - self.alpha) * along
+        # At the largest angle the depth may be 0, and rounding must not make it negative.
+        return across / np.maximum(depth, np.finfo(float).eps)
 
     def angle(self, radius: np.ndarray) -> np.ndarray:
         square, alpha = radius * radius, self.alpha
@@ -171,30 +169,29 @@ MODELS = {m.__name__: m for m in (Pinhole, Fisheye, ClassicFisheye, RadialPolyno
 
 
 def from_dict(values: dict) -> Camera:
-    """The camera that :meth:`Camera.to_dict` described.
+    """Build the camera from the values of :meth:`Camera.to_dict`.
 
     Raises:
-        ValueError: unknown model name, or fields missing, too many or out of range; names what was found.
+        ValueError: unknown model, or fields missing, too many or out of range.
     """
     values = dict(values)
     name = values.pop("model", None)
     if name not in MODELS:
         raise ValueError(f"camera model: {name!r} (known: {', '.join(MODELS)})")
-    wanted = [f.name for f in fields(MODELS[name])]
-    if sorted(values) != sorted(wanted):
-        raise ValueError(f"camera {name}: fields {sorted(values)} (expected: {sorted(wanted)})")
+    expected = [f.name for f in fields(MODELS[name])]
+    if sorted(values) != sorted(expected):
+        raise ValueError(f"camera {name}: fields {sorted(values)} (expected: {sorted(expected)})")
     return MODELS[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def from_yaml(path: str | Path) -> Camera:
-    """The camera in a file that :meth:`Camera.to_yaml` or a person wrote.
+    """Read the camera in a file that holds the values of :meth:`Camera.to_dict`.
 
     Raises:
-        InputError: no such file, or no camera in it; names the file and what was found.
+        InputError: no such file, or no camera in it.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        return from_dict(values)
+        return from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{path}: not found (expected: a YAML file with one camera)") from None
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:

@@ -1,7 +1,7 @@
-"""What every camera model has in common: radial symmetry, an image size, a focal length and a principal point.
+"""Base classes of the camera models: radial projection, image size, focal length and principal point.
 
-A ray at the angle ``theta`` to the optical axis lands at the distance ``radius(theta)`` from the principal point,
-in focal lengths. A model of :mod:`lib.camera.models` is that function, its inverse and its reach.
+A ray at the angle ``theta`` (rad) to the optical axis lands ``radius(theta)`` focal lengths from the principal point.
+A model of :mod:`lib.camera.models` defines that function, its inverse and its largest angle.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import isfinite
 from numbers import Integral, Real
-from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.polynomial import polynomial
 
-from lib.files import write_yaml
-
 BEHIND = float(np.nextafter(np.pi, 0))
-"""The largest angle of any lens: straight behind, it shows a circle instead of a point."""
+"""The largest angle of any lens (rad); the direction straight behind would be a circle instead of a point."""
 _TINY = 1e-300  # keeps 0 / 0 from being NaN on the optical axis
 
 
 @dataclass(frozen=True)
 class Camera:
-    """What all models share: an image size, a focal length and a principal point, in pixels.
+    """Base class of all camera models; ``fx``, ``fy``, ``cx``, ``cy`` are in pixels.
 
-    A model adds ``radius`` (rad to focal lengths), its inverse ``angle`` and ``max_angle``.
+    A model defines ``radius`` (rad to focal lengths), its inverse ``angle``, and ``max_angle``.
+
+    Raises:
+        ValueError: a field is no number or out of range.
     """
 
     width: int
@@ -39,45 +40,45 @@ class Camera:
     def __post_init__(self):
         for field in fields(Camera):
             value, whole = getattr(self, field.name), field.name in ("width", "height")
-            sound = isinstance(value, Integral if whole else Real) and isfinite(value)
-            if not sound or (value <= 0 and field.name not in ("cx", "cy")):
+            valid = isinstance(value, Integral if whole else Real) and isfinite(value)
+            if not valid or (value <= 0 and field.name not in ("cx", "cy")):
                 expected = "a whole number above 0" if whole else "a number" + " above 0" * (field.name[0] == "f")
                 raise ValueError(f"camera {type(self).__name__}: {field.name} is {value!r} (expected: {expected})")
 
     @classmethod
-    def from_fov(cls, size: tuple[int, int], hfov: float, *shape, **named) -> Camera:
-        """Square pixels, centred.
+    def from_fov(cls, size: tuple[int, int], hfov_rad: float, *shape, **named) -> Self:
+        """Build a centred camera with square pixels.
 
         Args:
             size: (width, height) in pixels.
-            hfov: horizontal field of view (rad): what the image's width covers.
+            hfov_rad: horizontal field of view, covered by the image's width.
             shape, named: the model's own fields.
 
         Raises:
-            ValueError: the lens does not reach so far.
+            ValueError: the field of view exceeds the lens's.
         """
         width, height = size
         unit = cls(width, height, 1.0, 1.0, (width - 1) / 2, (height - 1) / 2, *shape, **named)
-        if not 0 < hfov / 2 < unit.max_angle:
-            raise ValueError(f"hfov: {hfov:.3f} rad (this lens reaches {2 * unit.max_angle:.3f} rad)")
-        f = width / 2 / float(unit.radius(np.float64(hfov / 2)))
+        if not 0 < hfov_rad / 2 < unit.max_angle:
+            raise ValueError(f"hfov_rad: {hfov_rad:.3f} (expected: above 0 and below {2 * unit.max_angle:.3f})")
+        f = width / 2 / float(unit.radius(np.float64(hfov_rad / 2)))
         return replace(unit, fx=f, fy=f)
 
     @property
     def max_angle(self) -> float:
-        """Largest angle to the axis (rad) of the valid domain; up to it the radius grows with the angle."""
+        """Largest angle to the axis (rad) of the valid domain, in which the radius grows with the angle."""
         raise NotImplementedError
 
     def radius(self, theta: np.ndarray) -> np.ndarray:
-        """Distance from the principal point, in focal lengths, of a ray at angle ``theta`` (rad)."""
+        """Return the distance from the principal point (focal lengths) of rays at angles ``theta`` (rad)."""
         raise NotImplementedError
 
     def angle(self, radius: np.ndarray) -> np.ndarray:
-        """Inverse of :meth:`radius` for radii of the valid domain; anything finite or NaN beyond it."""
+        """Invert :meth:`radius`; beyond the valid domain the result is anything finite or NaN."""
         raise NotImplementedError
 
     def project(self, rays) -> np.ndarray:
-        """``float (..., 3)`` directions of any length to ``float64 (..., 2)`` pixels (x, y)."""
+        """Project directions ``float (..., 3)`` of any length to pixels (x, y), ``float64 (..., 2)``."""
         rays = np.asarray(rays, dtype=np.float64)
         across = np.hypot(rays[..., 0], rays[..., 1])
         theta = np.arctan2(across, rays[..., 2])
@@ -86,56 +87,39 @@ class Camera:
         return rays[..., :2] * scale[..., None] * (self.fx, self.fy) + (self.cx, self.cy)
 
     def unproject(self, pixels) -> np.ndarray:
-        """``float (..., 2)`` pixels (x, y) to ``float64 (..., 3)`` unit rays."""
+        """Return the unit rays ``float64 (..., 3)`` of pixels (x, y), ``float (..., 2)``."""
         xy = (np.asarray(pixels, dtype=np.float64) - (self.cx, self.cy)) / (self.fx, self.fy)
         radius = np.hypot(xy[..., 0], xy[..., 1])
-        reach = float(self.radius(np.float64(self.max_angle))) * (1 + 1e-12)
-        theta = self.angle(np.where(radius <= reach, radius, np.nan))
+        largest = float(self.radius(np.float64(self.max_angle))) * (1 + 1e-12)
+        theta = self.angle(np.where(radius <= largest, radius, np.nan))
         across = np.sin(theta) / np.maximum(radius, _TINY)
         return np.concatenate([xy * across[..., None], np.cos(theta)[..., None]], axis=-1)
 
     def rays(self) -> np.ndarray:
-        """Unit ray of every pixel, ``float64 (height, width, 3)``; NaN where the lens sees nothing."""
+        """Return the unit ray of every pixel, ``float64 (height, width, 3)``; NaN outside the valid domain."""
         x, y = np.meshgrid(np.arange(self.width, dtype=np.float64), np.arange(self.height, dtype=np.float64))
         return self.unproject(np.stack([x, y], axis=-1))
 
-    def valid(self) -> np.ndarray:
-        """``bool (height, width)``: pixels inside the model's valid domain, those that have a ray."""
-        y, x = np.ogrid[: self.height, : self.width]
-        radius = np.hypot((x - self.cx) / self.fx, (y - self.cy) / self.fy)
-        return radius <= self.radius(np.float64(self.max_angle)) * (1 + 1e-12)
-
-    def scaled(self, size: tuple[int, int]) -> Camera:
-        """The same camera read out at another ``size`` = (width, height)."""
+    def scaled(self, size: tuple[int, int]) -> Self:
+        """Return the same camera with images of ``size`` = (width, height)."""
         sx, sy = size[0] / self.width, size[1] / self.height
-        return replace(
-            self,
-            width=int(size[0]),
-            height=int(size[1]),
-            fx=self.fx * sx,
-            fy=self.fy * sy,
-            cx=(self.cx + 0.5) * sx - 0.5,
-            cy=(self.cy + 0.5) * sy - 0.5,
-        )
+        cx, cy = (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
+        return replace(self, width=int(size[0]), height=int(size[1]), fx=self.fx * sx, fy=self.fy * sy, cx=cx, cy=cy)
 
     def to_dict(self) -> dict:
-        """Plain numbers, names and lists; :func:`from_dict` reads it back."""
+        """Return plain numbers, text and lists, which :func:`lib.camera.models.from_dict` reads."""
         values = {k: np.asarray(v).tolist() for k, v in asdict(self).items()}  # NumPy's numbers become Python's
         return {"model": type(self).__name__, **values}
 
-    def to_yaml(self, path: str | Path) -> None:
-        """Write :meth:`to_dict` to a file that :func:`from_yaml` reads back."""
-        write_yaml(path, self.to_dict())
-
 
 class Polynomial(Camera):
-    """A radius that is a polynomial of the angle, inverted numerically."""
+    """A camera whose radius is a polynomial of the angle, inverted numerically."""
 
     _CELLS, _STEPS = 1024, 12
 
     @property
     def _coefficients(self) -> np.ndarray:
-        """Of theta^0, theta^1 and so on."""
+        """Coefficients of theta^0, theta^1 and so on."""
         raise NotImplementedError
 
     @cached_property
@@ -150,7 +134,7 @@ class Polynomial(Camera):
         return polynomial.polyval(theta, self._coefficients)
 
     def angle(self, radius: np.ndarray) -> np.ndarray:
-        """Newton's method from a table, with bisection where a step would leave the table's cell."""
+        """Invert by Newton's method from a table, and by bisection where a step would leave the table's cell."""
         angles = np.linspace(0, self.max_angle, self._CELLS + 1)
         radii = self.radius(angles)
         cell = np.clip(np.searchsorted(radii, radius), 1, self._CELLS)

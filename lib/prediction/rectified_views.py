@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.camera.models import Camera, Pinhole
-from lib.camera.remap import Remap, build_table, covered, remap_from_table, rotation
+from lib.camera.remap import Remap, build_remap, build_table, covered, rotation
 from lib.synthesis.target_camera import TargetCamera
 
 FOV_RAD = (1.4, 1.75)
@@ -69,7 +69,7 @@ def rectified_views(lens: Camera, count: int, limits: tuple[float, float, float,
 
 
 def _view(lens: Camera, camera: Pinhole, turn: np.ndarray) -> View:
-    remap = remap_from_table(build_table(camera, lens, turn), (lens.width, lens.height))
+    remap = build_remap(camera, lens, turn)
     pixels = build_table(lens, camera, turn.T)
     # Distance from the border, in shares of the way to the centre, so that views pass into one another.
     size = np.array([camera.width, camera.height])

@@ -3,11 +3,12 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lib.camera.models import ClassicFisheye, DoubleSphere, Fisheye, Pinhole, RadialPolynomial, from_dict, from_yaml
 from lib.errors import InputError
+from lib.files import write_yaml
 
 SIZE = (64, 36)
 small = st.floats(-0.03, 0.03)
@@ -46,11 +47,12 @@ def _wide(part, xi, alpha):
 
 @settings(max_examples=200, deadline=None)
 @given(CAMERAS)
+@example(_wide(0.5, -0.5, 0.34375))  # rounding once gave its rim a negative radius
 def test_projecting_a_pixels_ray_returns_the_pixel(camera):
     rays = camera.rays()
     seen = np.isfinite(rays).all(axis=-1)
     x, y = np.meshgrid(np.arange(64), np.arange(36))
-    assert seen.mean() > 0.3 and (seen == camera.valid()).all()
+    assert seen.mean() > 0.3
     assert np.abs(np.linalg.norm(rays[seen], axis=-1) - 1).max() < 1e-12
     assert np.abs(camera.project(rays * 7.0) - np.stack([x, y], -1))[seen].max() < 1e-6
 
@@ -148,7 +150,8 @@ def test_rays_outside_the_valid_domain_are_nan():
     beyond = folding.max_angle + 0.01
     assert np.isnan(folding.project([np.sin(beyond), 0.0, np.cos(beyond)])).all()
     assert np.isnan(folding.unproject([99.0, 99.0])).all()
-    assert not folding.valid()[99, 99] and folding.valid()[50, 50]
+    valid = np.isfinite(folding.rays()).all(axis=-1)
+    assert not valid[99, 99] and valid[50, 50]
     assert DoubleSphere(10, 10, 1.0, 1.0, 0.0, 0.0, 0.5).max_angle == pytest.approx(np.pi / 2 + np.arcsin(0.5))
 
 
@@ -176,7 +179,7 @@ def test_dict_round_trip(camera):
 
 def test_yaml_round_trip(tmp_path):
     camera = RadialPolynomial(640, 360, 0.5, 0.51, 300.0, 190.0, PIXELS)
-    camera.to_yaml(tmp_path / "camera.yaml")
+    write_yaml(tmp_path / "camera.yaml", camera.to_dict())
     assert from_yaml(tmp_path / "camera.yaml") == camera
 
 
