@@ -23,6 +23,7 @@ from annotated_types import Ge, Gt, Len, Lt
 from lib.camera import models
 from lib.dataset import image_files, layout
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
+from lib.diagnostics.lens_plot import lens_figure
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file
 from lib.options import Options, option
@@ -137,7 +138,7 @@ def _write_estimate(estimate: TargetEstimate, folder: Path) -> None:
     if report := estimate.report():
         print(report)
     if estimate.lens:
-        figure = estimate.lens.figure()
+        figure = lens_figure(estimate.lens)
         with whole_file(folder / "lens.png") as temporary:
             figure.savefig(temporary, dpi=80)
         plt.close(figure)

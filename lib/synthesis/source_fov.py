@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.camera import models
-from lib.target import lens as lens_module
+from lib.target import field_of_view
 
 MAX_FILL_FOV_RAD = np.radians(120)
 """Widest target field of view that the source is stretched to cover. Synthetic lenses carry no scale, so coverage
@@ -53,8 +53,8 @@ def choose_source_fov(
     if given_deg is not None:
         least, largest = given_deg
         return SourceFov((least, largest))
-    estimate = lens_module.estimate_field_of_view(paths)
-    middle = max(estimate.angle, min(target_fov, MAX_FILL_FOV_RAD) / _SPREAD[1])
+    estimate = field_of_view.estimate_field_of_view(paths)
+    middle = max(estimate.angle_rad, min(target_fov, MAX_FILL_FOV_RAD) / _SPREAD[1])
     least, largest = (round(float(np.degrees(factor * middle)), 2) for factor in _SPREAD)
     report = f"{estimate.report} Rendered images draw the source's field of view from {least:.0f} to {largest:.0f}."
     return SourceFov((least, largest), report)

@@ -1,9 +1,9 @@
-"""Make a source image look as if the target's sensor had taken it: colours, softness, noise, compression.
+"""Appearance of the target's sensor: colours, blur, noise, compression and vignette.
 
-Two ways to match colours. ``statistics`` gives the image's channels the mean and spread of a target frame's (after
-Reinhard et al., "Color transfer between images", IEEE CG&A 2001, but in RGB, by look-up tables). ``fourier`` mixes
-the amplitudes of its lowest frequencies with the frame's (Yang & Soatto, "FDA: Fourier domain adaptation for semantic
-segmentation", CVPR 2020). Both are worked out on small copies of whole images, so that a crop gets what the whole image would get.
+Colours are matched in one of two ways. ``statistics`` gives the channels the mean and deviation of a target frame
+(after Reinhard et al., "Color transfer between images", IEEE CG&A 2001, in RGB). ``fourier`` mixes the amplitudes of
+the lowest frequencies (Yang & Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR 2020). Both
+compare thumbnails of whole images, so that a crop gets the colours that the whole image would get.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import cv2
 import numpy as np
 
 THUMBNAIL_SIZE = (128, 72)
-"""(width, height) of the small copies."""
-_LIMITS = (0.5, 2.0)  # of the change of spread: beyond, a flat image would turn into noise
-_LOW = 2  # frequencies up to this many periods per image are mixed
-_POOL = 1 << 22  # noise values to draw slices from: fresh noise takes ten times as long
+"""(width, height) of thumbnails."""
+_GAINS = (0.5, 2.0)  # limits of the change of deviation: beyond, a flat image would turn into noise
+_LOW = 2  # periods per image up to which frequencies are mixed
+_POOL = 1 << 22  # noise values from which slices are taken: fresh noise takes ten times as long
 
 
 def thumbnail(image: np.ndarray, view: np.ndarray | None = None) -> np.ndarray:
-    """A small copy ``uint8 (72, 128, 3)``; what ``view`` (bool (H, W)) leaves out takes the mean colour of the rest."""
+    """Return a small copy, ``uint8 (72, 128, 3)``.
+
+    Args:
+        image: ``uint8 (H, W, 3)``.
+        view: ``bool (H, W)``, pixels that count; the others take the mean colour of these.
+    """
     grid = tuple(4 * n for n in THUMBNAIL_SIZE)  # of a large image, a grid of pixels is enough
     if image.shape[1] > grid[0] and image.shape[0] > grid[1]:
         image = cv2.resize(image, grid, interpolation=cv2.INTER_NEAREST)
@@ -35,84 +40,84 @@ def thumbnail(image: np.ndarray, view: np.ndarray | None = None) -> np.ndarray:
 
 
 def statistics(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Mean and standard deviation of the channels of ``uint8 (H, W, 3)`` where ``bool (H, W)``: ``float32 (2, 3)``."""
+    """Return mean and deviation of the channels of ``uint8 (H, W, 3)`` in ``bool (H, W)``, ``float32 (2, 3)``."""
     values = (image.reshape(-1, 3) if mask is None else image[mask]).astype(np.float32)
     return np.stack([values.mean(axis=0), values.std(axis=0)])
 
 
-def transfer(image: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """``uint8 (H, W, 3)`` RGB, changed as statistics ``found`` must be to become ``wanted``."""
-    gain = np.clip(wanted[1] / np.maximum(found[1], 1e-3), *_LIMITS)
-    tables = ((np.arange(256)[:, None] - found[0]) * gain + wanted[0]).round().clip(0, 255).astype(np.uint8)
+def transfer(image: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Change the colours of ``uint8 (H, W, 3)`` as turns the statistics ``source`` into ``target``."""
+    gain = np.clip(target[1] / np.maximum(source[1], 1e-3), *_GAINS)
+    tables = ((np.arange(256)[:, None] - source[0]) * gain + target[0]).round().clip(0, 255).astype(np.uint8)
     # One channel at a time is faster than all three in one call.
-    return cv2.merge([cv2.LUT(one, table) for one, table in zip(cv2.split(image), tables.T.copy(), strict=True)])
+    return cv2.merge([cv2.LUT(plane, table) for plane, table in zip(cv2.split(image), tables.T.copy(), strict=True)])
 
 
 def fourier_change(source: np.ndarray, target: np.ndarray, share: float = 1.0) -> np.ndarray:
-    """What to add to the image of which ``source`` is the small copy, ``float32 (72, 128, 3)``.
+    """Return the change of an image's colours, ``float32 (72, 128, 3)``, to be added to the image.
 
     Args:
-        source, target: from :func:`thumb`.
-        share: how much of the target's amplitude is mixed in (0-1).
+        source, target: thumbnails of the image and of a target frame.
+        share: share (0-1) of the target's amplitude.
     """
     down, across = (
         np.exp(-2j * np.pi * np.outer(np.arange(-_LOW, _LOW + 1), np.arange(n)) / n).astype(np.complex64)
         for n in source.shape[:2]
     )
-    # The lowest frequencies alone, three channels first: (3, 2 _LOW + 1, 2 _LOW + 1).
-    own, other = (down @ image.transpose(2, 0, 1).astype(np.float32) @ across.T for image in (source, target))
-    added = share * (np.abs(other) - np.abs(own)) * np.exp(1j * np.angle(own))
-    back = down.conj().T @ added.astype(np.complex64) @ across.conj()
-    return np.ascontiguousarray((back.real / np.prod(source.shape[:2])).transpose(1, 2, 0), dtype=np.float32)
+    # The lowest frequencies alone, ``(3, 2 _LOW + 1, 2 _LOW + 1)``.
+    ours, theirs = (down @ image.transpose(2, 0, 1).astype(np.float32) @ across.T for image in (source, target))
+    added = share * (np.abs(theirs) - np.abs(ours)) * np.exp(1j * np.angle(ours))
+    change = down.conj().T @ added.astype(np.complex64) @ across.conj()
+    return np.ascontiguousarray((change.real / np.prod(source.shape[:2])).transpose(1, 2, 0), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
-def _pool() -> np.ndarray:
+def _noise_pool() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(_POOL, dtype=np.float32)
 
 
-def add_noise(image: np.ndarray, deviation: float, start: float) -> np.ndarray:
-    """``uint8 (H, W, 3)`` with normal noise; ``start`` in 0-1 chooses which."""
-    pool, noisy = _pool(), np.empty_like(image)
+def add_noise(image: np.ndarray, deviation: float, place: float) -> np.ndarray:
+    """Add normal noise to ``uint8 (H, W, 3)``; ``place`` (0-1) in a pool of noise determines its values."""
+    pool, noisy = _noise_pool(), np.empty_like(image)
     bands = -(-2 * image.size // pool.size)
     for band in np.array_split(np.arange(image.shape[0]), bands):
         rows = slice(band[0], band[-1] + 1)
         part = image[rows]
-        first = int(start * (pool.size - part.size))
+        first = int(place * (pool.size - part.size))
         noise = pool[first : first + part.size].reshape(part.shape)
         cv2.addWeighted(part, 1, noise, deviation, 0, dst=noisy[rows], dtype=cv2.CV_8U)
-        start = (start + 0.618) % 1
+        place = (place + 0.618) % 1
     return noisy
 
 
 def blur(image: np.ndarray, deviation: float) -> np.ndarray:
-    """Gaussian blur of ``uint8 (H, W, 3)``; ``deviation`` in pixels, nothing happens below 0.3."""
+    """Blur ``uint8 (H, W, 3)`` by a Gaussian; a ``deviation`` (pixels) below 0.3 changes nothing."""
     return image if deviation < 0.3 else cv2.GaussianBlur(image, (0, 0), deviation, borderType=cv2.BORDER_REPLICATE)
 
 
 def compress(image: np.ndarray, quality: int) -> np.ndarray:
-    """``uint8 (H, W, 3)`` RGB after JPEG compression at ``quality`` 1-100."""
-    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)  # channels go in and out in the same order
+    """Compress ``uint8 (H, W, 3)`` RGB by JPEG at ``quality`` (1-100) and decode it again."""
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # the channels' order returns as it went in
 
 
 def darken(image: np.ndarray, strength: float, region: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
-    """Vignette: brightness falls with the squared distance from the middle, by ``strength`` in the corners.
+    """Add a vignette: brightness falls with the squared distance from the middle, by ``strength`` in the corners.
 
     Args:
         image: ``uint8 (h, w, 3)``.
-        strength: 0-1.
-        region: (x, y, width, height) of the whole image that ``image`` shows.
+        strength: share of 255 (0-1).
+        region: (x, y, width, height) of ``image`` in the whole image.
         size: (width, height) of the whole image.
     """
     x0, y0, width, height = region
-    loss = _radius(size)[y0 : y0 + height, x0 : x0 + width]
+    loss = _squared_radius(size)[y0 : y0 + height, x0 : x0 + width]
     return cv2.subtract(image, cv2.multiply(image, loss, scale=strength / 255))
 
 
 @lru_cache(maxsize=2)
-def _radius(size: tuple[int, int]) -> np.ndarray:
-    """Squared distance from the middle, 255 in the corners, ``uint8 (H, W, 3)``."""
+def _squared_radius(size: tuple[int, int]) -> np.ndarray:
+    """Return the squared distance from the middle, 255 in the corners, ``uint8 (H, W, 3)``."""
     x, y = (np.linspace(-1, 1, n, dtype=np.float32) * (n - 1) for n in size)
     square = np.square(x)[None] + np.square(y)[:, None]
     return cv2.merge([np.round(255 / square[0, 0] * square).astype(np.uint8)] * 3)

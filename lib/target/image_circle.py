@@ -1,4 +1,4 @@
-"""The lens's image circle, from the shape of the static surroundings: its centre is where the optical axis points."""
+"""Image circle of a lens, from the overlay's shape: the optical axis points at its centre."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_TRIES = 400
+
 
 @dataclass(frozen=True)
 class ImageCircle:
-    """The lens's image circle, in pixels."""
+    """Image circle of a lens, in pixels."""
 
     x: float
     y: float
@@ -18,41 +20,40 @@ class ImageCircle:
 
 
 def find_image_circle(mask: np.ndarray, size: tuple[int, int]) -> ImageCircle | None:
-    """The image circle in pixels of an image of ``size`` = (width, height); None where there is none in view.
+    """Find the image circle in images of ``size`` = (width, height); None where none is in view.
 
-    It holds all of the view, and much of the view's outline lies on it. Found from triples of points (RANSAC; Fischler
-    & Bolles 1981), drawn the same way every time.
+    The circle holds all of the view, and much of the view's outline lies on it. RANSAC (Fischler & Bolles 1981) with
+    a fixed seed finds it from triples of points.
 
     Args:
-        mask: ``bool (H, W)``, True in the surroundings; of any size.
+        mask: ``bool (H, W)`` of any size, True in the overlay.
     """
     width, height = size
     mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     outlines, _ = cv2.findContours(1 - mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not mask.any() or not outlines:
         return None
-    edge = max(outlines, key=len)[:, 0].astype(float)
-    edge = edge[((edge > 1) & (edge < (width - 2, height - 2))).all(axis=1)]
+    outline = max(outlines, key=len)[:, 0].astype(float)
+    outline = outline[((outline > 1) & (outline < (width - 2, height - 2))).all(axis=1)]
     y, x = np.nonzero(mask[::4, ::4] == 0)
-    seen = np.stack([x, y], axis=-1) * 4.0
-    rng, near, best = np.random.default_rng(0), 0.006 * width, (0, None)
-    for _ in range(400 if len(edge) > 50 else 0):
-        circle = _through(edge[rng.choice(len(edge), 3, replace=False)])
+    view = np.stack([x, y], axis=-1) * 4.0
+    rng, tolerance = np.random.default_rng(0), 0.006 * width
+    most, inliers = (height - 1) // 2, None  # half the height at least
+    for _ in range(_TRIES if len(outline) > 50 else 0):
+        circle = _fit_circle(outline[rng.choice(len(outline), 3, replace=False)])
         if not 0.3 * height < circle.radius < width:
             continue
-        off = np.hypot(*(edge - (circle.x, circle.y)).T) - circle.radius
-        on = np.abs(off) < near
-        holds = (np.hypot(*(seen - (circle.x, circle.y)).T) < circle.radius + 2 * near).mean()
-        if holds > 0.995 and on.sum() > best[0]:
-            best = on.sum(), on
-    if best[1] is None or best[0] < 0.5 * height:
-        return None
-    return _through(edge[best[1]])
+        on = np.abs(np.hypot(*(outline - (circle.x, circle.y)).T) - circle.radius) < tolerance
+        inside = (np.hypot(*(view - (circle.x, circle.y)).T) < circle.radius + 2 * tolerance).mean()
+        if inside > 0.995 and on.sum() > most:
+            most, inliers = on.sum(), on
+    return None if inliers is None else _fit_circle(outline[inliers])
 
 
-def _through(points: np.ndarray) -> ImageCircle:
-    """The circle that fits ``(N, 2)`` points: x^2 + y^2 = 2 a x + 2 b y + c, in least squares (Kasa 1976)."""
+def _fit_circle(points: np.ndarray) -> ImageCircle:
+    """Fit a circle to ``(N, 2)`` points by least squares: x^2 + y^2 = 2 a x + 2 b y + c (Kasa 1976)."""
     origin = points.mean(axis=0)
-    at = points - origin
-    a, b, c = np.linalg.lstsq(np.column_stack([2 * at, np.ones(len(at))]), (at**2).sum(axis=1), rcond=None)[0]
+    centred = points - origin
+    columns = np.column_stack([2 * centred, np.ones(len(centred))])
+    a, b, c = np.linalg.lstsq(columns, (centred**2).sum(axis=1), rcond=None)[0]
     return ImageCircle(origin[0] + a, origin[1] + b, float(np.sqrt(max(c + a * a + b * b, 0))))

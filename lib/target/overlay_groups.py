@@ -1,13 +1,12 @@
-"""Target frames that do not all show the same surroundings: another hood, another mount, another car.
+"""Groups of frames with different overlays: another hood, another mount, another car.
 
-Frames are put into groups that share what stays still, and each group gets a
-:class:`~lib.target.overlay.Overlay` of its own. A group is split in two only where both halves stand still on the same pixels and yet show different things
-there, while the street moves in both: changing light, a car that waits or a set of few frames is no reason.
+A group is split in two only where both parts are static on the same pixels and yet differ there, while the street moves
+in both. Changing light, a waiting car or a small set of frames is no reason to split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,30 +14,31 @@ import cv2
 import numpy as np
 
 from lib.dataset.image_files import read_image
-from lib.parallel import in_threads
-from lib.target import overlay
+from lib.parallel import evenly_spaced, in_threads
+from lib.target.estimate_overlay import estimate_overlay
 from lib.target.overlay import Overlay
 
-_MAX_FRAMES = 256  # that are looked at
-_SMALLEST = 12  # frames of a group: fewer do not tell what stands still
+_MAX_FRAMES = 256
+_SMALLEST = 12  # frames of a group; fewer do not show what is static
 _MOST = 8  # groups
-_THUMB = (64, 36)
-_CUT = 12.0  # 0-255; two values farther apart differ, no matter how far
-_STILL = 2.5  # 0-255; median change up to which a pixel of a small copy stands still
-_OTHER = 10.0  # 0-255; difference between two groups' surroundings that no light explains
-_AREA = 0.015  # of the image on which two groups' surroundings must differ
-_HINT = 0.004  # the same of a first try, whose halves may hold several kinds each
+_SIZE = (64, 36)  # (width, height) of the thumbnails that are compared
+_CUT = 12.0  # 0-255; largest difference that counts
+_STATIC = 2.5  # 0-255; median change up to which a thumbnail's pixel is static
+_OTHER = 10.0  # 0-255; difference between two overlays that no light explains
+_AREA = 0.015  # of the image, on which two overlays must differ
+_HINT = 0.004  # the same for a first split, whose parts may each hold several overlays
 _ALIVE = 0.4  # of the usual change in the street, which each group must show
-_GAINS = (0.5, 2.0)  # of exposure
+_BLANK = 3.0  # standard deviation (0-255) within a frame below which it shows nothing
+_GAINS = (0.5, 2.0)  # limits of the exposure
 
 
 @dataclass(frozen=True)
 class OverlayGroup:
-    """Frames that share their surroundings.
+    """Frames with one overlay.
 
     Attributes:
         paths: the frames.
-        share: of all frames that were looked at.
+        share: of all frames in the groups.
         overlay: their overlay.
     """
 
@@ -48,30 +48,30 @@ class OverlayGroup:
 
 
 def estimate_overlays(paths: Sequence[str | Path]) -> list[OverlayGroup]:
-    """Groups of frames of one size by their surroundings, the largest first; mostly there is one, of all ``paths``.
-
-    Looks at up to 256 frames, evenly spread, and keeps small copies of them. Groups are looked for from 24 frames on.
+    """Group frames of one size by their overlay, the largest group first; mostly one group holds all frames.
 
     Raises:
-        InputError: as :func:`lib.target.overlay.estimate_overlay`.
+        InputError: as :func:`lib.target.estimate_overlay.estimate_overlay`.
     """
-    parts = group_frames(paths)
-    total = sum(map(len, parts))
-    return [OverlayGroup(tuple(map(Path, part)), len(part) / total, overlay.estimate_overlay(part)) for part in parts]
+    groups = group_frames(paths)
+    total = sum(map(len, groups))
+    return [OverlayGroup(tuple(group), len(group) / total, estimate_overlay(group)) for group in groups]
 
 
 def group_frames(paths: Sequence[str | Path]) -> list[list[Path]]:
-    """The frames of each group, the largest first; where there are several, of the frames that were looked at."""
-    everything = [[Path(path) for path in paths]]
+    """Return the frames of each group, the largest first.
+
+    Several groups hold up to 256 frames, evenly spaced; fewer than 24 frames are one group.
+    """
+    one_group = [[Path(path) for path in paths]]
     if len(paths) < 2 * _SMALLEST:
-        return everything
-    chosen = [Path(paths[i]) for i in np.unique(np.linspace(0, len(paths) - 1, _MAX_FRAMES).round().astype(int))]
-    found = in_threads(_small, chosen, "surroundings")
-    if len({size for size, _ in found}) > 1:
-        return everything  # which `background.mine` will not take
-    frames = np.stack([small for _, small in found])
-    seen = np.flatnonzero(frames.std(axis=(1, 2)) >= 3.0)  # the others show nothing
-    done, open_ = [], [seen]
+        return one_group
+    chosen = evenly_spaced(one_group[0], _MAX_FRAMES)
+    sizes, thumbnails = zip(*in_threads(_read_thumbnail, chosen, "overlay groups"), strict=True)
+    if len(set(sizes)) > 1:
+        return one_group  # which estimate_overlay refuses
+    frames = np.stack(thumbnails)
+    done, open_ = [], [np.flatnonzero(frames.std(axis=(1, 2)) >= _BLANK)]
     while open_:
         part = open_.pop()
         second = _split(frames[part]) if len(done) + len(open_) + 2 <= _MOST else None
@@ -79,35 +79,101 @@ def group_frames(paths: Sequence[str | Path]) -> list[list[Path]]:
             done.append(part)
         else:
             open_ += [part[~second], part[second]]
-    parts = _joined(frames, _settled(frames, done))
+    parts = _merge(frames, _reassign(frames, done))
     if len(parts) == 1:
-        return everything
+        return one_group
     return [[chosen[i] for i in part] for part in sorted(parts, key=len, reverse=True)]
 
 
-def _settled(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
-    """The parts (indices of frames) after each frame went where it fits best, which a split in two cannot know."""
+def match_overlay(overlays: Sequence[Overlay], frame: np.ndarray) -> int:
+    """Return the index of the overlay that a frame ``uint8 (H, W, 3)`` of any size shows.
+
+    It differs least from the frame, brightness aside, on the pixels that are in any of the overlays.
+    """
+    if len(overlays) == 1:
+        return 0
+    thumbnail = _thumbnail(frame)[None]
+    masks = [
+        cv2.resize(o.mask.astype(np.float32), _SIZE, interpolation=cv2.INTER_AREA).ravel() > 0.99 for o in overlays
+    ]
+    anywhere = np.any(masks, axis=0)
+    if not anywhere.any():
+        return 0
+    images = [_thumbnail(overlay.image) for overlay in overlays]
+    pairs = zip(images, masks, strict=True)
+    return int(np.argmin([_differences(thumbnail, image, mask)[0, anywhere].mean() for image, mask in pairs]))
+
+
+def _read_thumbnail(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    image = read_image(path)
+    return image.shape, _thumbnail(image)
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    """Return the pixels of a small copy, ``float32 (P, 3)``."""
+    return cv2.resize(image, _SIZE, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32)
+
+
+def _differences(frames: np.ndarray, image: np.ndarray, static: np.ndarray) -> np.ndarray:
+    """Return the differences ``(F, P)`` of frames ``(F, P, 3)`` from an image ``(P, 3)``, at most ``_CUT``.
+
+    Each frame first gets the image's brightness where ``static (P)``.
+    """
+    bright = static & (image.mean(axis=-1) > 12)
+    gains = np.ones(len(frames), np.float32)
+    if bright.sum() >= 8:
+        ratios = frames[:, bright].mean(axis=-1) / image[bright].mean(axis=-1)
+        gains = np.median(ratios, axis=1).clip(*_GAINS)
+    return np.minimum(np.abs(frames / gains[:, None, None] - image).mean(axis=-1), _CUT)
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """Median ``image (P, 3)`` of frames, and each pixel's median ``change (P)`` from it."""
+
+    image: np.ndarray
+    change: np.ndarray
+
+    @classmethod
+    def of(cls, frames: np.ndarray) -> _Summary:
+        image = np.median(frames, axis=0)
+        change = np.median(np.abs(frames - image).mean(axis=-1), axis=0)
+        # Once more, with the brightness of what seems static made equal.
+        change = np.minimum(change, np.median(_differences(frames, image, change < 3 * _STATIC), axis=0))
+        return cls(image, change)
+
+    @property
+    def static(self) -> np.ndarray:
+        return self.change < _STATIC
+
+    def distances(self, frames: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """Return the mean difference ``(F)`` of frames on ``pixels (P)``."""
+        return _differences(frames, self.image, self.change < 3 * _STATIC)[:, pixels].mean(axis=1)
+
+
+def _reassign(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the parts (indices of frames) with each frame in the nearest, which splits in two cannot know."""
     members = np.concatenate(parts)
     for _ in range(3):
-        kinds = [_Still.of(frames[part]) for part in parts]
-        counts = np.any([kind.still for kind in kinds], axis=0)
-        if len(parts) == 1 or not counts.any():
+        summaries = [_Summary.of(frames[part]) for part in parts]
+        pixels = np.any([summary.static for summary in summaries], axis=0)
+        if len(parts) == 1 or not pixels.any():
             break
-        nearest = np.argmin([kind.far(frames[members])[:, counts].mean(axis=1) for kind in kinds], axis=0)
-        moved = [members[nearest == number] for number in range(len(parts))]
+        nearest = np.argmin([summary.distances(frames[members], pixels) for summary in summaries], axis=0)
+        moved = [members[nearest == index] for index in range(len(parts))]
         if min(map(len, moved)) < _SMALLEST:
             break
         parts = moved
     return parts
 
 
-def _joined(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
-    """The parts, those joined that show the same surroundings after all."""
-    whole = _Still.of(frames[np.concatenate(parts)])
+def _merge(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the parts, those merged that show the same overlay after all."""
+    whole = _Summary.of(frames[np.concatenate(parts)])
     while len(parts) > 1:
-        kinds = [_Still.of(frames[part]) for part in parts]
-        pairs = [(_other(kinds[i], kinds[j], whole), i, j) for i in range(len(parts)) for j in range(i)]
-        area, i, j = min(pairs)
+        summaries = [_Summary.of(frames[part]) for part in parts]
+        pairs = ((i, j) for i in range(len(parts)) for j in range(i))
+        area, i, j = min((_differing_area(summaries[i], summaries[j], whole), i, j) for i, j in pairs)
         if area >= _AREA:
             break
         both = np.sort(np.concatenate([parts[j], parts[i]]))
@@ -115,108 +181,45 @@ def _joined(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
     return parts
 
 
-def match_overlay(backgrounds: Sequence[Overlay], frame: np.ndarray) -> int:
-    """Index of the background that a frame ``uint8 (H, W, 3)`` of any size shows: the one with the least difference.
-
-    Compared are the pixels that are static in one of them, brightness aside.
-    """
-    if len(backgrounds) == 1:
-        return 0
-    small = _shrink(frame)[None]
-    plates = np.stack([_shrink(one.image) for one in backgrounds])
-    masks = np.stack(
-        [cv2.resize(one.mask.astype(np.float32), _THUMB, interpolation=cv2.INTER_AREA) > 0.99 for one in backgrounds]
-    ).reshape(len(backgrounds), -1)
-    anywhere = masks.any(axis=0)
-    return int(
-        np.argmin(
-            [
-                _differences(small, plate, mask)[0, anywhere].mean() if anywhere.any() else 0.0
-                for plate, mask in zip(plates, masks, strict=True)
-            ]
-        )
-    )
-
-
-def _small(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    image = read_image(path)
-    return image.shape, _shrink(image)
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    """``float32 (pixels, 3)``."""
-    return cv2.resize(image, _THUMB, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32)
-
-
-def _differences(frames: np.ndarray, plate: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """How far frames ``(F, P, 3)`` are from a plate ``(P, 3)``, ``(F, P)``, at most ``_CUT``.
-
-    Each frame is first given the brightness that the plate has where it stands ``still (P)``.
-    """
-    bright = still & (plate.mean(axis=-1) > 12)
-    gains = np.ones(len(frames), np.float32)
-    if bright.sum() >= 8:
-        ratios = frames[:, bright].mean(axis=-1) / plate[bright].mean(axis=-1)
-        gains = np.median(ratios, axis=1).clip(*_GAINS)
-    return np.minimum(np.abs(frames / gains[:, None, None] - plate).mean(axis=-1), _CUT)
-
-
-@dataclass(frozen=True)
-class _Still:
-    """What frames have in common: median ``plate (P, 3)`` and each pixel's median ``change (P)`` from it."""
-
-    image: np.ndarray
-    change: np.ndarray
-
-    @classmethod
-    def of(cls, frames: np.ndarray) -> _Still:
-        plate = np.median(frames, axis=0)
-        change = np.median(np.abs(frames - plate).mean(axis=-1), axis=0)
-        # Once more, with the brightness evened out by what seems to stand still.
-        change = np.minimum(change, np.median(_differences(frames, plate, change < 3 * _STILL), axis=0))
-        return cls(plate, change)
-
-    @property
-    def still(self) -> np.ndarray:
-        return self.change < _STILL
-
-    def far(self, frames: np.ndarray) -> np.ndarray:
-        return _differences(frames, self.image, self.change < 3 * _STILL)
-
-
 def _split(frames: np.ndarray) -> np.ndarray | None:
-    """``bool (F)``: the frames ``(F, P, 3)`` that may show other surroundings than the rest; None where all agree."""
+    """Return which frames ``(F, P, 3)`` may show another overlay than the rest, ``bool (F)``; None where all agree."""
     if len(frames) < 2 * _SMALLEST:
         return None
-    whole, best = _Still.of(frames), (_HINT, None)
-    for second in _starts(frames):
-        for step in range(8):
-            if min(second.sum(), (~second).sum()) < _SMALLEST:
-                break
-            two = [_Still.of(frames[part]) for part in (~second, second)]
-            # At first everything counts, then what stands still in one of them.
-            counts = two[0].still | two[1].still if step >= 3 else np.ones(frames.shape[1], bool)
-            if not counts.any():
-                break
-            first_far, second_far = (one.far(frames)[:, counts].mean(axis=1) for one in two)
-            before, second = second, second_far < first_far
-            if step >= 4 and (second == before).all():
-                break
+    whole, largest, best = _Summary.of(frames), _HINT, None
+    for start in _starts(frames):
+        second = _two_means(frames, start)
         if min(second.sum(), (~second).sum()) < _SMALLEST:
             continue
-        area = _other(*(_Still.of(frames[part]) for part in (~second, second)), whole)
-        if area > best[0]:
-            best = area, second
-    return best[1]
+        area = _differing_area(_Summary.of(frames[~second]), _Summary.of(frames[second]), whole)
+        if area > largest:
+            largest, best = area, second
+    return best
 
 
-def _starts(frames: np.ndarray):
-    """Divisions ``bool (F)`` to start from: the second half of the time, and either side of what varies most."""
+def _two_means(frames: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Move frames to the nearer of two groups until none moves, or a group is too small."""
+    for step in range(8):
+        if min(second.sum(), (~second).sum()) < _SMALLEST:
+            break
+        two = [_Summary.of(frames[part]) for part in (~second, second)]
+        # At first all pixels count, then those that are static in one of the groups.
+        pixels = two[0].static | two[1].static if step >= 3 else np.ones(frames.shape[1], bool)
+        if not pixels.any():
+            break
+        first_distance, second_distance = (summary.distances(frames, pixels) for summary in two)
+        before, second = second, second_distance < first_distance
+        if step >= 4 and (second == before).all():
+            break
+    return second
+
+
+def _starts(frames: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield splits ``bool (F)`` to start from: the later half, and those of the four main components."""
     count = len(frames)
     yield np.arange(count) >= count // 2
     level = frames.mean(axis=-1)
-    level = level / np.maximum(level.mean(axis=1, keepdims=True), 1)  # the light aside
-    # Every pixel has the same say, however much it varies.
+    level = level / np.maximum(level.mean(axis=1, keepdims=True), 1)  # without the light
+    # Every pixel has the same weight, however much it varies.
     level = (level - level.mean(axis=0)) / np.maximum(level.std(axis=0), 1e-3)
     _, vectors = np.linalg.eigh(level @ level.T)
     for vector in vectors.T[:-5:-1]:
@@ -225,16 +228,16 @@ def _starts(frames: np.ndarray):
         yield cut.ravel() > 0
 
 
-def _other(first: _Still, second: _Still, whole: _Still) -> float:
-    """Share of the image on which two groups stand still and differ; 0 where one of them merely stood in the street."""
+def _differing_area(first: _Summary, second: _Summary, whole: _Summary) -> float:
+    """Return the share of the image where two groups are static and differ; 0 where one merely waited in the street."""
     usual = np.percentile(whole.change, 75)
-    if min(np.percentile(one.change, 75) for one in (first, second)) < _ALIVE * usual:
+    if min(np.percentile(summary.change, 75) for summary in (first, second)) < _ALIVE * usual:
         return 0.0
-    both = first.still & second.still
+    both = first.static & second.static
     if not both.any():
         return 0.0
-    # What light explains: none at all, the same change as in the street, or one of the exposure's kind.
-    street = [max(float(one.image[~both].mean()) if not both.all() else 1.0, 1.0) for one in (first, second)]
+    # Light explains three differences: none, the same change as in the street, and one of the exposure.
+    street = [max(float(s.image[~both].mean()) if not both.all() else 1.0, 1.0) for s in (first, second)]
     one, other = first.image[both], second.image[both]
     exposure = np.clip((one * other).sum() / max((other * other).sum(), 1.0), *_GAINS)
     off = [np.abs(one - gain * other).mean(axis=-1) for gain in (1.0, street[0] / street[1], exposure)]
