@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from lib.camera import remap
 from lib.camera.models import Fisheye, Pinhole
+from lib.camera.pyramid import THIN
 from lib.dataset import image_files
 from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
 from lib.parallel import in_threads
@@ -32,6 +33,7 @@ from lib.sample.weather import Weather
 from lib.synthesis import params as params_module
 from lib.synthesis.target_camera import APPEARANCES, TargetCamera
 from lib.target import appearance, overlay
+from lib.target.estimate_overlay import estimate_overlay
 
 RESULTS = Path(__file__).parent / "results" / "fisheye.json"
 SOURCE = (2048, 1024)
@@ -69,7 +71,7 @@ def tables() -> list[dict]:
     for name, (target, source) in lenses((1920, 1080)).items():
         exact = source.project(target.rays() @ TURN.T)
         for region in (None, (448, 284, 1024, 512)):
-            ready = remap.Remap(remap._grid(target, source, TURN, region, None), SOURCE)
+            ready = remap.build_remap(target, source, TURN, region)
             ready.image(image), ready.label(label)
             x, y, width, height = region or (0, 0, target.width, target.height)
             found = np.stack([ready.x, ready.y], axis=-1)[ready.covered]
@@ -83,7 +85,7 @@ def tables() -> list[dict]:
                 {
                     "lens": name,
                     "size": f"{width}x{height}",
-                    "table ms": milliseconds(lambda t=target, s=source, r=region: remap._grid(t, s, TURN, r, None)),
+                    "table ms": milliseconds(lambda t=target, s=source, r=region: remap.build_remap(t, s, TURN, r)),
                     "fixed ms": milliseconds(fixed),
                     "image ms": milliseconds(lambda w=ready: w.image(image)),
                     "label ms": milliseconds(lambda w=ready: w.label(label)),
@@ -108,7 +110,7 @@ def thin() -> list[dict]:
     for size in ((960, 540), (480, 270)):
         for name, (target, source) in lenses(size).items():
             sums = sum(_thin_sums(label, target, source) for label in labels)
-            for thin_class, (truth, *found) in zip((*remap.THIN, None), (*sums, sums.sum(axis=0)), strict=True):
+            for thin_class, (truth, *found) in zip((*THIN, None), (*sums, sums.sum(axis=0)), strict=True):
                 row = {"lens": name, "size": f"{size[0]}x{size[1]}"}
                 row["class"] = "all three" if thin_class is None else CLASSES[thin_class]
                 row["pixels"] = round(float(truth), 1)
@@ -128,13 +130,13 @@ def _thin_sums(label: np.ndarray, target, source) -> np.ndarray:
     )
     samples = samples.reshape(target.height, 4, target.width, 4)
     shares = np.stack([(samples == c).mean(axis=(1, 3)) for c in range(len(CLASSES))]) * remap.covered(table)
-    most = shares[list(remap.THIN)]
-    fine_label = np.where(most.max(axis=0) >= 0.25, np.array(remap.THIN)[most.argmax(axis=0)], shares.argmax(axis=0))
-    ways = (remap.remap_label(label, table), fine_label, plain)
+    most = shares[list(THIN)]
+    fine_label = np.where(most.max(axis=0) >= 0.25, np.array(THIN)[most.argmax(axis=0)], shares.argmax(axis=0))
+    ways = (remap.build_remap(target, source, TURN).label(label), fine_label, plain)
     return np.array(
         [
             [shares[c].sum(), *(shares[c][way == c].sum() for way in ways), *((way == c).sum() for way in ways)]
-            for c in remap.THIN
+            for c in THIN
         ]
     )
 
@@ -154,7 +156,7 @@ def overlay_masks() -> list[dict]:
                     for path, frame in zip(paths, frames, strict=False):
                         image_files.write_png(path, frame)
                     start = time.perf_counter()
-                    found = overlay.estimate_overlay(paths).mask
+                    found = estimate_overlay(paths).mask
                     seconds = time.perf_counter() - start
                 truths = {"IoU": rig.overlay.mask(size), "IoU, hidden": rig.overlay.hidden(size)}
                 row = {"rig": name, "frames": kind, "number": count}

@@ -23,7 +23,8 @@ import numpy as np
 from lib.camera.models import Fisheye
 from lib.dataset.image_files import write_png
 from lib.sample import TARGET_SENSOR, CameraOverlay, render
-from lib.target import lens, overlay
+from lib.target.estimate_overlay import estimate_overlay
+from lib.target.lens import default_lens, estimate_lens
 
 RESULTS = Path(__file__).parent / "results" / "fisheye-calibration.json"
 SIZE, FRAMES, SEED = (960, 540), 40, 7
@@ -85,11 +86,11 @@ def measure(name: str, folder: Path, frames: int) -> dict:
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
         jobs = [pool.submit(draw_frame, folder / name, i, true, surroundings) for i in range(frames)]
         paths = [job.result() for job in jobs]
-    still = overlay.estimate_overlay(paths)
+    still = estimate_overlay(paths)
     start = time.perf_counter()
-    found = lens.estimate_lens(paths, still)
+    found = estimate_lens(paths, still)
     seconds = time.perf_counter() - start
-    expected = lens.default_lens(still)
+    expected = default_lens(still)
     seen = ~surroundings.mask(SIZE)
     result = {
         "frames": frames,

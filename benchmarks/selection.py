@@ -23,7 +23,7 @@ from lib.run import Run
 from lib.stages.infer import infer
 from lib.stages.submit import score, submit
 from lib.stages.train import scalars
-from lib.target import overlay
+from lib.target.estimate_overlay import estimate_overlay
 
 CRITERIA = ("agreement", "mirror", "smaller", "certainty", "information", "validation")
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args()
     data, folder = asked.data.resolve(), ROOT / "outputs" / "adaptation" / asked.data.name
-    mask = overlay.estimate_overlay([item.image for item in layout.read_split(data, "train_target")]).mask
+    mask = estimate_overlay([item.image for item in layout.read_split(data, "train_target")]).mask
     frames = target_frames(data)
     found = []
     for seed in asked.seeds:

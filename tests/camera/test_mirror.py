@@ -8,9 +8,6 @@ import pytest
 from lib.camera import mirror, remap
 from lib.camera.models import Fisheye, Pinhole
 from lib.dataset.classes import IGNORE
-from lib.synthesis.params import AugmentParams
-from lib.synthesis.target_camera import TargetCamera
-from lib.target.overlay import Overlay
 
 SIZE = (320, 200)
 
@@ -51,7 +48,7 @@ def test_copies_tile_and_agree_with_folding_each_ray(view, source, turn, shift):
     wanted, sure = folded(target, source, turn, shift)
     owners = np.zeros(SIZE[::-1], int)
     for copy in made.copies:
-        owners[copy.box] += copy.own
+        owners[copy.box] += copy.mask
     seen = np.isfinite(wanted[..., 0])
     assert owners.max() == 1 and (owners == seen)[sure].all()
     off = np.abs(np.stack([made.x, made.y], axis=-1) - wanted)[seen & sure]
@@ -63,19 +60,19 @@ def test_a_given_camera_off_its_centre_is_mirrored_at_its_own_sides():
     sides = mirror.Sides.of(source)
     assert -sides.left < sides.right and -sides.top > sides.bottom
     for across, down in ((1, 0), (-1, 0), (2, 0), (0, -1), (0, 1), (1, -1)):
-        matrix = sides.matrix(across, down)
+        matrix = sides.reflection(across, down)
         assert np.allclose(matrix @ matrix.T, np.eye(3))
     right = [np.sin(sides.right), 0.1, np.cos(sides.right)]
-    assert np.allclose(sides.matrix(1, 0) @ right, right), "what lies in the plane stays"
+    assert np.allclose(sides.reflection(1, 0) @ right, right), "what lies in the plane stays"
     above = [0.1, np.sin(sides.top), np.cos(sides.top)]
-    assert np.allclose(sides.matrix(0, -1) @ above, above)
+    assert np.allclose(sides.reflection(0, -1) @ above, above)
     made = mirror.cached_mirror_remap(
         Fisheye.from_fov(SIZE, 2.8), source, np.eye(3), None, (0.0, 0.0, 0.0), mirror.cells(open_view())
     )
     assert len(made.copies) >= 9 and made.image(np.full((96, 160, 3), 7, np.uint8))[100].min() == 7
 
 
-def test_nothing_is_made_behind_the_surroundings():
+def test_nothing_is_built_behind_the_overlay():
     target, source = Fisheye.from_fov(SIZE, 2.8), Pinhole.from_fov((160, 96), 1.2)
     hidden = open_view()
     hidden[:, 100:] = True
@@ -87,16 +84,3 @@ def test_nothing_is_made_behind_the_surroundings():
     label = np.arange(96 * 160).reshape(96, 160).astype(np.uint8) % 12
     differ = part.label(label) != whole.label(label)
     assert not differ[:, :102].mean() > 0.001 and (part.label(label)[:, 150:] == IGNORE).all()
-
-
-def test_without_mirroring_what_the_source_does_not_see_stays_unlabelled():
-    plain = Overlay(open_view(), np.zeros((*SIZE[::-1], 3), np.uint8), np.zeros(SIZE[::-1], np.float32))
-    looks = np.zeros((1, 2, 3), np.float32), np.zeros((1, 72, 128, 3), np.uint8)
-    target = TargetCamera(plain, Fisheye.from_fov(SIZE, 2.8), None, *looks, "none")
-    image, label = np.full((96, 160, 3), 90, np.uint8), np.ones((96, 160), np.uint8)
-    params = AugmentParams.neutral(yaw=0.03)
-    seen, all_of_it = (
-        replace(target, mirror=way).transform(image, label, params)[1] != IGNORE for way in (False, True)
-    )
-    assert all_of_it[seen].all() and seen.mean() + 0.3 < all_of_it.mean() < 1
-    assert all_of_it[100].all(), "at the horizon the street goes on to both sides"

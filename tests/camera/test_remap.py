@@ -1,4 +1,4 @@
-"""Warp and background, on images whose truth is known."""
+"""Remapping between cameras whose geometry is known."""
 
 import cv2
 import numpy as np
@@ -8,12 +8,9 @@ from hypothesis import strategies as st
 
 from lib.camera import remap
 from lib.camera.models import ClassicFisheye, DoubleSphere, Fisheye, Pinhole
-from lib.dataset import image_files, layout
-from lib.dataset.classes import BACKGROUND, IGNORE, ROAD
-from lib.errors import InputError
-from lib.sample import RIGS, render, source_camera, target_camera
-from lib.sample.weather import Weather
-from lib.target import overlay
+from lib.camera.pyramid import THIN
+from lib.dataset.classes import IGNORE, ROAD
+from lib.sample import render, source_camera, target_camera
 
 
 def textured(height, width, seed=0):
@@ -22,14 +19,14 @@ def textured(height, width, seed=0):
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
 
-def test_warping_into_the_same_camera_changes_nothing():
+def test_remapping_into_the_same_camera_changes_nothing():
     camera = Pinhole.from_fov((64, 48), 1.0)
     image = textured(48, 64)
     label = np.random.default_rng(0).integers(0, 12, (48, 64)).astype(np.uint8)
-    table = remap.build_table(camera, camera)
-    assert remap.covered(table).all()
-    assert np.abs(remap.remap_image(image, table).astype(int) - image).max() <= 1
-    assert (remap.remap_label(label, table) == label).all()
+    same = remap.build_remap(camera, camera)
+    assert same.covered.all()
+    assert np.abs(same.image(image).astype(int) - image).max() <= 1
+    assert (same.label(label) == label).all()
 
 
 def test_a_pixel_goes_where_its_ray_says():
@@ -41,7 +38,7 @@ def test_a_pixel_goes_where_its_ray_says():
     label = np.zeros((101, 201), dtype=np.uint8)
     column, row = table[y, x].round().astype(int)
     label[row, column] = ROAD + 1
-    assert remap.remap_label(label, table)[y, x] == ROAD + 1
+    assert remap.build_remap(target, source, turn).label(label)[y, x] == ROAD + 1
 
 
 def test_turning_moves_the_view_the_right_way():
@@ -57,11 +54,11 @@ def test_turning_moves_the_view_the_right_way():
 
 def test_what_the_source_does_not_see_is_ignored_and_black():
     narrow, wide = Pinhole.from_fov((64, 48), 0.8), Fisheye.from_fov((64, 48), 2.5)
-    table = remap.build_table(wide, narrow)
-    unseen = ~remap.covered(table)
+    ready = remap.build_remap(wide, narrow)
+    unseen = ~ready.covered
     assert 0.3 < unseen.mean() < 1
-    assert (remap.remap_label(np.full((48, 64), ROAD, np.uint8), table)[unseen] == IGNORE).all()
-    assert (remap.remap_image(np.full((48, 64, 3), 200, np.uint8), table)[unseen] == 0).all()
+    assert (ready.label(np.full((48, 64), ROAD, np.uint8))[unseen] == IGNORE).all()
+    assert (ready.image(np.full((48, 64, 3), 200, np.uint8))[unseen] == 0).all()
 
 
 ANGLE = st.floats(-0.3, 0.3)
@@ -117,9 +114,9 @@ def test_shrinking_fine_stripes_gives_grey_not_moire():
     source, target = Pinhole.from_fov((1600, 800), 1.2), Fisheye.from_fov((160, 80), 1.2)
     stripes = np.zeros((800, 1600, 3), np.uint8)
     stripes[:, ::3] = 255
-    table = remap.build_table(target, source)
-    inner = cv2.erode(remap.covered(table).astype(np.uint8), np.ones((5, 5))) > 0
-    assert np.abs(remap.remap_image(stripes, table)[inner].astype(int) - 85).max() < 25  # without care: 0 to 255
+    ready = remap.build_remap(target, source)
+    inner = cv2.erode(ready.covered.astype(np.uint8), np.ones((5, 5))) > 0
+    assert np.abs(ready.image(stripes)[inner].astype(int) - 85).max() < 25  # without care: 0 to 255
 
 
 def test_levels_meet_without_a_step():
@@ -127,11 +124,11 @@ def test_levels_meet_without_a_step():
     source, target = Pinhole.from_fov((1200, 600), 2.5), Fisheye.from_fov((200, 100), 2.5)
     x = np.tile(np.linspace(0, 255, 1200), (600, 1)).astype(np.float32)
     image = np.repeat(x[..., None], 3, axis=2).round().astype(np.uint8)
-    table = remap.build_table(target, source)
-    seen = remap.covered(table)
-    expected = np.interp(table[..., 0], np.arange(1200), x[0])
-    assert len(remap.remap_from_table(table, (1200, 600)).layout.places) > 1
-    assert np.abs(remap.remap_image(image, table)[..., 0] - expected)[seen].max() < 2
+    ready = remap.build_remap(target, source)
+    seen = ready.covered
+    expected = np.interp(ready.x, np.arange(1200), x[0])
+    assert len(ready.pyramid.levels) > 1
+    assert np.abs(ready.image(image)[..., 0] - expected)[seen].max() < 2
 
 
 def test_shrunken_labels_keep_their_thin_classes():
@@ -145,155 +142,10 @@ def test_shrunken_labels_keep_their_thin_classes():
             cv2.remap(label, np.nan_to_num(t, nan=-9), None, cv2.INTER_NEAREST, borderValue=IGNORE)
             for t in (fine, table)
         )
-        warped = remap.remap_label(label, table)
-        for thin in remap.THIN:
+        remapped = remap.build_remap(target, source).label(label)
+        for thin in THIN:
             share = (samples == thin).reshape(135, 4, 240, 4).mean(axis=(1, 3))
-            kept += share[warped == thin].sum()
+            kept += share[remapped == thin].sum()
             plainly += share[plain == thin].sum()
             best += share[share >= 0.25].sum()
     assert kept > 0.97 * best and kept > 1.05 * plainly
-
-
-@pytest.fixture
-def frames(tmp_path):
-    """24 frames of changing content behind a static frame of known shape."""
-    truth = np.zeros((90, 160), dtype=bool)
-    truth[:, :12] = truth[:, -12:] = truth[72:] = True
-    still = textured(90, 160, seed=99) // 3
-    paths = []
-    for i in range(24):
-        rng = np.random.default_rng(i)
-        image = np.where(truth[..., None], still, textured(90, 160, seed=i)).astype(float)
-        path = tmp_path / f"{i}.png"
-        image_files.write_png(path, (image + rng.normal(0, 2, image.shape)).clip(0, 255).astype(np.uint8))
-        paths.append(path)
-    return paths, truth, still
-
-
-def test_background_finds_what_stays_still(frames):
-    paths, truth, still = frames
-    found = overlay.estimate_overlay(paths)
-    assert (found.mask & truth).sum() / (found.mask | truth).sum() > 0.95
-    inside = found.mask & truth
-    assert np.abs(found.image[inside].astype(int) - still[inside]).mean() < 2
-
-
-def test_background_is_empty_where_everything_moves(tmp_path):
-    paths = [tmp_path / f"{i}.png" for i in range(12)]
-    for i, path in enumerate(paths):
-        image_files.write_png(path, textured(90, 160, seed=i))
-    assert not overlay.estimate_overlay(paths).mask.any()
-
-
-def test_pasting_labels_the_background_and_leaves_the_rest(frames):
-    paths, _, _ = frames
-    found = overlay.estimate_overlay(paths)
-    image, label = textured(90, 160, seed=7), np.full((90, 160), ROAD, np.uint8)
-    pasted, labelled = found.paste(image, label)
-    assert (labelled[found.mask] == BACKGROUND).all() and (labelled[~found.mask] == ROAD).all()
-    near, deep = (cv2.dilate(m.astype(np.uint8), np.ones((5, 5))) > 0 for m in (found.mask, ~found.mask))
-    assert (pasted[~near] == image[~near]).all() and (pasted[~deep] == found.image[~deep]).all()
-    assert (label == ROAD).all(), "the input is not changed"
-
-
-def test_the_pasted_edge_is_soft_and_the_labels_hard():
-    mask = np.zeros((20, 30), dtype=bool)
-    mask[12:] = True
-    plate = np.where(mask[..., None], 200, 90).astype(np.uint8).repeat(3, axis=2)
-    found = overlay.Overlay(mask, plate, np.zeros(mask.shape, np.float32))
-    pasted, label = found.paste(np.zeros((20, 30, 3), np.uint8), np.full((20, 30), ROAD, np.uint8))
-    column = pasted[:, 15, 0].astype(int)
-    assert (np.diff(column[8:16]) >= 0).all() and column[9] == 0 and column[14] == 200
-    assert 10 < column[11] < 100 < column[12] < 190, "two pixels on either side are mixed"
-    assert set(np.unique(label)) == {ROAD, BACKGROUND}
-
-
-def test_surroundings_can_vary_as_they_do_in_the_frames(frames):
-    found = overlay.estimate_overlay(frames[0])
-    image, label = np.zeros((90, 160, 3), np.uint8), np.zeros((90, 160), np.uint8)
-    assert found.noise == pytest.approx(2, abs=0.4) and all(0.9 < gain < 1.1 for gain in found.gains)
-    varied = [found.paste(image, label, np.random.default_rng(seed))[0] for seed in (1, 1, 2)]
-    assert (varied[0] == varied[1]).all() and (varied[0] != varied[2]).any()
-    deep = cv2.erode(found.mask.astype(np.uint8), np.ones((7, 7))) > 0
-    assert 1 < (varied[0][deep].astype(float) - found.image[deep]).std() < 4
-
-
-def test_background_names_frames_it_cannot_use(frames, tmp_path):
-    paths, _, _ = frames
-    with pytest.raises(InputError, match="at least 2"):
-        overlay.estimate_overlay(paths[:1])
-    other = tmp_path / "other.png"
-    image_files.write_png(other, textured(80, 160))
-    with pytest.raises(InputError, match=r"other\.png: 160x80 px, but .* has 160x90"):
-        overlay.estimate_overlay([*paths, other])
-
-
-def overlap(found, truth):
-    return (found & truth).sum() / (found | truth).sum()
-
-
-@pytest.mark.parametrize("kind", ["16-bit", "grey", "RGBA"])
-def test_background_takes_frames_of_any_pixel_format(frames, kind):
-    paths, truth, _ = frames
-    for path in paths:
-        image = cv2.imread(str(path))
-        other = {
-            "16-bit": lambda x: x.astype(np.uint16) * 257,
-            "grey": lambda x: cv2.cvtColor(x, cv2.COLOR_BGR2GRAY),
-            "RGBA": lambda x: cv2.cvtColor(x, cv2.COLOR_BGR2BGRA),
-        }[kind](image)
-        cv2.imwrite(str(path), other)
-    assert overlap(overlay.estimate_overlay(paths).mask, truth) > 0.95
-
-
-def test_frames_that_show_nothing_are_left_out(frames, tmp_path):
-    paths, truth, _ = frames
-    black = tmp_path / "black.png"
-    image_files.write_png(black, np.zeros((90, 160, 3), np.uint8))
-    assert overlap(overlay.estimate_overlay([black, *paths, black]).mask, truth) > 0.95
-    with pytest.raises(InputError, match="1 of 3 target frames show anything"):
-        overlay.estimate_overlay([black, paths[0], black])
-
-
-def test_frames_that_are_all_the_same_have_no_background(frames):
-    assert not overlay.estimate_overlay([frames[0][0]] * 6).mask.any()
-
-
-OTHERS = ("small circle", "high hood")
-
-
-def seen_by(name, size, count, folder):
-    """Paths of frames that a rig of the sample took, and the truth."""
-    rig, paths = RIGS[name], [folder / f"{i}.png" for i in range(count)]
-    for i, path in enumerate(paths):
-        image_files.write_png(path, render((5, i), rig.camera(size), rig.sensor, rig.overlay)[0])
-    return paths, rig.overlay.mask(size)
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_background_of_other_cameras_from_few_frames(name, tmp_path):
-    paths, truth = seen_by(name, (240, 136), 16, tmp_path)
-    assert overlap(overlay.estimate_overlay(paths).mask, truth) > 0.95
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_sky_that_never_changes_is_no_background(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(Weather, "sky", lambda self, rays: np.full((rays.shape[1], 3), 0.6, np.float32))
-    paths, truth = seen_by(name, (240, 136), 12, tmp_path)
-    assert overlap(overlay.estimate_overlay(paths).mask, truth) > 0.93
-
-
-def test_reflections_on_the_hood_are_background(tmp_path):
-    paths, truth = seen_by("high hood", (240, 136), 12, tmp_path)
-    rng, x = np.random.default_rng(0), np.arange(240)
-    for path in paths:
-        image = image_files.read_image(path).astype(float)
-        image[truth] = (image * rng.uniform(0.92, 1.08) + 4 * np.sin(x / 20 + rng.uniform(0, 6))[:, None])[truth]
-        image_files.write_png(path, image.clip(0, 255).round().astype(np.uint8))
-    assert overlap(overlay.estimate_overlay(paths).mask, truth) > 0.95
-
-
-def test_background_of_the_sample(sample):
-    found = overlay.estimate_overlay([item.image for item in layout.read_split(sample, "train_target")])
-    truth = image_files.read_label(sample / "withheld" / "overlay_mask.png") > 0
-    assert overlap(found.mask, truth) > 0.93  # eight small frames

@@ -18,8 +18,7 @@ from lib.synthesis import estimate
 from lib.synthesis import params as params_module
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
-from lib.target import appearance
-from lib.target import lens as lens_module
+from lib.target import appearance, field_of_view
 from lib.target.overlay import Overlay
 
 
@@ -83,7 +82,7 @@ def test_a_step_forward_enlarges_what_is_ahead_and_a_step_aside_moves_it():
     middle = np.array([[79.5, 44.5]])
 
     def seen(shift, pixels=middle):
-        return source.project(remap._seen_from(shift, lens.unproject(pixels)))
+        return source.project(remap.rays(lens, pixels, np.eye(3), shift))
 
     assert np.allclose(seen((0, 0, 0)), source.project(lens.unproject(middle)))
     assert seen((0.1, 0, 0))[0, 0] > seen((0, 0, 0))[0, 0]
@@ -214,8 +213,8 @@ def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_pa
     found = TargetCamera.read(augment(AugmentOptions(data=sample, out=tmp_path / "found", copies=0)))
     results = read_yaml(tmp_path / "found" / "run.yaml")["augment"]["results"]
     assert np.allclose(np.radians(results["source_fov_deg"]), found.source_fov)
-    assert "The source sees" in read_yaml(tmp_path / "found" / "augmented" / "camera.yaml")["source_report"]
-    monkeypatch.setattr(lens_module, "estimate_field_of_view", None)
+    assert "Field of view" in read_yaml(tmp_path / "found" / "augmented" / "camera.yaml")["source_report"]
+    monkeypatch.setattr(field_of_view, "estimate_field_of_view", None)
     told = TargetCamera.read(
         augment(AugmentOptions(data=sample, out=tmp_path / "told", copies=0, source_fov_deg=(50, 90), mirror=False))
     )
