@@ -14,7 +14,7 @@ import numpy as np
 
 CELL = 16
 """Pixels between the nodes of the grid."""
-_OUTSIDE = np.float32(-9999)  # a source pixel outside of every image
+_OUTSIDE = -9999.0  # a source pixel outside of every image
 _FINE = 8  # pixels between the nodes of the finer grid
 _TOLERANCE = 0.02  # source pixels; a larger error in the middle of a cell asks for a finer grid
 _ROUGH = 1.0  # source pixels; up to this error, a cell's cubics still give its area
@@ -79,7 +79,7 @@ class Grid:
         rows += np.repeat(offset.astype(np.float32), CELL, axis=1)[:, None]
         plane = np.matmul(_CUBIC, rows)
         if self.cells.size:
-            factors, offsets = (np.float32(line[*self.cells])[:, None, None] for line in (factor, offset))
+            factors, offsets = (line[*self.cells].astype(np.float32)[:, None, None] for line in (factor, offset))
             cells = plane.reshape(n, CELL, m, CELL)
             cells[self.cells[0], :, self.cells[1]] = self.values[axis] * factors + offsets
         return plane.reshape(n * CELL, m * CELL)[: self.size[1], : self.size[0]]
@@ -115,8 +115,8 @@ def build_grid(exact: Callable, size: tuple[int, int], source: tuple[int, int]) 
         fails = cv2.dilate(fails.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         inner = nodes[1:-1, 1:-1]
         near = _near([inner[:-1, :-1], inner[:-1, 1:], inner[1:, :-1], inner[1:, 1:], middle], source)
-    cells = np.nonzero(fails & near)
-    values = _finer(exact, *cells, source) if cells[0].size else np.empty((0, CELL, CELL, 2))
+    cells = rows, columns = np.nonzero(fails & near)
+    values = _finer(exact, rows, columns, source) if rows.size else np.empty((0, CELL, CELL, 2))
     nodes = np.nan_to_num(nodes, nan=0.0).clip(-_FAR, _FAR)
     nodes, values = (np.ascontiguousarray(np.moveaxis(a, -1, 0), dtype=np.float32) for a in (nodes, values))
     return Grid(nodes, fails & ~near, area, size, np.array(cells), values)

@@ -93,7 +93,7 @@ def cells(mask: np.ndarray) -> np.ndarray:
     step = _step((width, height))
     seen = cv2.dilate((~mask).astype(np.uint8), np.ones((_SOFT, _SOFT), np.uint8))
     seen = cv2.copyMakeBorder(seen, 0, -height % step, 0, -width % step, cv2.BORDER_CONSTANT, value=0)
-    return seen.reshape(seen.shape[0] // step, step, -1, step).any(axis=(1, 3))
+    return seen.reshape(seen.shape[0] // step, step, -1, step).max(axis=(1, 3)) > 0
 
 
 def _step(size: tuple[int, int]) -> int:
@@ -169,7 +169,8 @@ def _cached(target, source, turn, region, shift, seen, shape) -> MirrorRemap:
     left, top = (n % CELL for n in region[:2])
     region = x0, y0, width, height = region[0] - left, region[1] - top, region[2] + left, region[3] + top
     sides, target = Sides.of(source), _CachedRays(target, region)
-    pasted, copies, shared = np.zeros((height, width), bool), [], []
+    pasted, copies = np.zeros((height, width), bool), []
+    shared: list[Remap] = []
     for (across, down), (x, y, w, h) in _boxes(target, sides, turn, region, shift, seen):
         box = slice(y - y0, y - y0 + h), slice(x - x0, x - x0 + w)
         matrix = sides.reflection(across, down)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -181,7 +182,8 @@ def from_dict(values: dict) -> Camera:
     expected = [f.name for f in fields(MODELS[name])]
     if sorted(values) != sorted(expected):
         raise ValueError(f"camera {name}: fields {sorted(values)} (expected: {sorted(expected)})")
-    return MODELS[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return MODELS[name](**arguments)
 
 
 def from_yaml(path: str | Path) -> Camera:

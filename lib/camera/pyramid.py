@@ -67,5 +67,5 @@ class ThinClasses:
     @cached_property
     def by_class(self) -> dict[int, np.ndarray]:
         """Mask of each thin class that occurs."""
-        masks = {c: cv2.compare(self._label, c, cv2.CMP_EQ) for c in THIN}
+        masks = {c: cv2.inRange(self._label, c, c) for c in THIN}
         return {c: self._pyramid.atlas(mask) for c, mask in masks.items() if cv2.countNonZero(mask)}

@@ -61,7 +61,7 @@ class Camera:
         unit = cls(width, height, 1.0, 1.0, (width - 1) / 2, (height - 1) / 2, *shape, **named)
         if not 0 < hfov_rad / 2 < unit.max_angle:
             raise ValueError(f"hfov_rad: {hfov_rad:.3f} (expected: above 0 and below {2 * unit.max_angle:.3f})")
-        f = width / 2 / float(unit.radius(np.float64(hfov_rad / 2)))
+        f = width / 2 / float(unit.radius(np.asarray(hfov_rad / 2)))
         return replace(unit, fx=f, fy=f)
 
     @property
@@ -90,7 +90,7 @@ class Camera:
         """Return the unit rays ``float64 (..., 3)`` of pixels (x, y), ``float (..., 2)``."""
         xy = (np.asarray(pixels, dtype=np.float64) - (self.cx, self.cy)) / (self.fx, self.fy)
         radius = np.hypot(xy[..., 0], xy[..., 1])
-        largest = float(self.radius(np.float64(self.max_angle))) * (1 + 1e-12)
+        largest = float(self.radius(np.asarray(self.max_angle))) * (1 + 1e-12)
         theta = self.angle(np.where(radius <= largest, radius, np.nan))
         across = np.sin(theta) / np.maximum(radius, _TINY)
         return np.concatenate([xy * across[..., None], np.cos(theta)[..., None]], axis=-1)

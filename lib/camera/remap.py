@@ -123,8 +123,9 @@ class Remap:
         if pixels is None:
             return
         columns, rows = pixels[:, 0].T
-        maps = [_folded(plane[rows, columns]) for plane in self._maps]
-        shares = {c: cv2.remap(m, *maps, cv2.INTER_LINEAR).ravel()[: rows.size] for c, m in thin.by_class.items()}
+        whole, fraction = (_folded(plane[rows, columns]) for plane in self._maps)
+        shares = {c: cv2.remap(m, whole, fraction, cv2.INTER_LINEAR).ravel() for c, m in thin.by_class.items()}
+        shares = {c: share[: rows.size] for c, share in shares.items()}
         largest = np.maximum.reduce(list(shares.values()))
         classes = np.select([share == largest for share in shares.values()], list(shares)).astype(np.uint8)
         takes = largest >= round(THIN_SHARE * 255)
@@ -197,13 +198,14 @@ class Remap:
         (rows, columns), levels = self.pyramid.crop, self.pyramid.levels
         if [level for level, *_ in levels] == [0]:
             whole, fraction = cv2.convertMaps(*self._planes, cv2.CV_16SC2)
-            return cv2.add(whole, (1 - columns.start, 1 - rows.start, 0, 0)), fraction
+            return cv2.add(whole, np.array([1.0 - columns.start, 1.0 - rows.start, 0, 0])), fraction
         lines = np.zeros((2, 2, *self._levels.shape))
         for level, x, y, width, height in levels:
             for axis, origin, length, side in ((0, x, width, columns), (1, y, height, rows)):
                 factor = length / (side.stop - side.start)
                 lines[axis, :, self._levels == level] = factor, (0.5 - side.start) * factor - 0.5 + origin
-        return cv2.convertMaps(*(plane[self.window] for plane in self.grid.planes(lines)), cv2.CV_16SC2)
+        x_plane, y_plane = self.grid.planes(lines)
+        return cv2.convertMaps(x_plane[self.window], y_plane[self.window], cv2.CV_16SC2)
 
 
 def _folded(values: np.ndarray, width: int = 1024) -> np.ndarray:

@@ -98,7 +98,7 @@ def blur(image: np.ndarray, deviation: float) -> np.ndarray:
 def compress(image: np.ndarray, quality: int) -> np.ndarray:
     """Compress ``uint8 (H, W, 3)`` RGB by JPEG at ``quality`` (1-100) and decode it again."""
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # the channels' order returns as it went in
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))  # the channels' order returns as it went in
 
 
 def darken(image: np.ndarray, strength: float, region: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:

@@ -119,8 +119,8 @@ def _edge_pixels(dx: np.ndarray, dy: np.ndarray, strength: np.ndarray, view: np.
     # The median is texture and noise; edges stand out from it, by day and by night.
     high = max(3 * float(np.median(strength[view])), float(np.percentile(strength[view], 85)), 1.0)
     scale = 64  # Canny takes whole numbers
-    slopes = [(scale * slope).astype(np.int16) for slope in (dx, dy)]
-    pixels = (cv2.Canny(*slopes, scale * high / 2, scale * high, L2gradient=True) > 0) & view
+    slope_x, slope_y = ((scale * slope).astype(np.int16) for slope in (dx, dy))
+    pixels = (cv2.Canny(slope_x, slope_y, scale * high / 2, scale * high, L2gradient=True) > 0) & view
     direction = np.exp(1j * np.arctan2(dy, dx))
     corner = np.zeros_like(pixels)
     for offset in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -147,7 +147,7 @@ def _refine(x: np.ndarray, y: np.ndarray, dx: np.ndarray, dy: np.ndarray, streng
 def _sample(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Read values bilinearly at ``float32 (N, 2)`` pixels; in slices, since OpenCV takes at most 32767 rows."""
     slices = [pixels[i : i + 30000] for i in range(0, len(pixels), 30000)]
-    return np.concatenate([cv2.remap(values, part[:, None], None, cv2.INTER_LINEAR)[:, 0] for part in slices])
+    return np.concatenate([cv2.remap(values, part[:, 0], part[:, 1], cv2.INTER_LINEAR)[:, 0] for part in slices])
 
 
 def _smooth_parts(run: np.ndarray, shortest: float) -> Iterator[np.ndarray]:

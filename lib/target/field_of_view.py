@@ -59,15 +59,15 @@ def estimate_field_of_view(paths: Sequence[str | Path]) -> FieldOfView:
     )
     report = f"{len(images)} image(s), {len(edges.points)} long smooth edges. "
     fit = plumb_line.fit_best(edges, prior, view)
-    unsure = np.inf if fit is None else CAUTION * float(np.sqrt(fit.covariance[2, 2]))
-    estimated = fit is not None and unsure < (1 - MIN_CONFIDENCE) * prior.deviation[2]
-    if estimated:
-        log_focal = fit.lens[2]
+    log_focal, unsure = prior.mean[2], float(prior.deviation[2])
+    error = np.inf if fit is None else CAUTION * float(np.sqrt(fit.covariance[2, 2]))
+    estimated = error < (1 - MIN_CONFIDENCE) * unsure
+    if fit is not None and estimated:
+        log_focal, unsure = fit.lens[2], error
         report += fit.summary()
     else:
-        log_focal, unsure = prior.mean[2], float(prior.deviation[2])
         report += "Too little evidence for an estimate: the field of view is a guess, that of an ordinary camera."
     half = float(np.arctan(width / 2 / np.exp(log_focal)))
     deviation = unsure * float(np.sin(2 * half))  # d(2 half) / d(log f)
     report += f" Field of view {np.degrees(2 * half):.1f} degrees, give or take {np.degrees(deviation):.1f}."
-    return FieldOfView(2 * half, deviation, bool(estimated), report)
+    return FieldOfView(2 * half, deviation, estimated, report)

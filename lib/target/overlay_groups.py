@@ -71,7 +71,8 @@ def group_frames(paths: Sequence[str | Path]) -> list[list[Path]]:
     if len(set(sizes)) > 1:
         return one_group  # which estimate_overlay refuses
     frames = np.stack(thumbnails)
-    done, open_ = [], [np.flatnonzero(frames.std(axis=(1, 2)) >= _BLANK)]
+    done: list[np.ndarray] = []
+    open_ = [np.flatnonzero(frames.std(axis=(1, 2)) >= _BLANK)]
     while open_:
         part = open_.pop()
         second = _split(frames[part]) if len(done) + len(open_) + 2 <= _MOST else None
@@ -223,7 +224,7 @@ def _starts(frames: np.ndarray) -> Iterator[np.ndarray]:
     level = (level - level.mean(axis=0)) / np.maximum(level.std(axis=0), 1e-3)
     _, vectors = np.linalg.eigh(level @ level.T)
     for vector in vectors.T[:-5:-1]:
-        grey = cv2.normalize(vector, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        grey = cv2.normalize(vector, np.empty_like(vector), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
         _, cut = cv2.threshold(grey, 0, 1, cv2.THRESH_OTSU)
         yield cut.ravel() > 0
 
