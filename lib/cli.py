@@ -222,7 +222,7 @@ def convert(old: str, new: str) -> None:
     """Write the weights alone of a TRUSTED checkpoint that holds more; reading OLD may run code in it."""
     from lib.tools.convert import convert as write_weights
 
-    click.echo(write_weights(old, new))
+    click.echo(f"{new}: {write_weights(old, new)} tensors")
 
 
 @main.command()
@@ -233,9 +233,9 @@ def convert(old: str, new: str) -> None:
 @click.option("--device", help="torch device (default: a GPU if there is one).")
 def imagenet(checkpoint: str, folder: str, ema: bool, batch_size: int, device: str | None) -> None:
     """Evaluate a classification checkpoint on a folder of images per class."""
-    from lib.tools.imagenet import report
+    from lib.tools.imagenet import evaluate
 
-    click.echo(report(checkpoint, folder, ema=ema, batch_size=batch_size, device=device))
+    click.echo(evaluate(checkpoint, folder, ema=ema, batch_size=batch_size, device=device))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -1,8 +1,8 @@
 """DCNv3, the deformable convolution of InternImage, as one PyTorch operator and one module.
 
-Imports torch alone. ``op.py`` declares the operator; ``csrc`` holds its kernels, which ``build.py`` compiles and
-``kernels.py`` loads; ``reference.py`` is its implementation in plain PyTorch, right on every device and in float64.
-``onnx.py`` exports to ONNX; imported by itself, since it needs more packages.
+The package imports torch alone. ``op.py`` declares the operator, ``kernels.py`` chooses its implementation: the kernels
+in ``csrc``, which ``build.py`` compiles, or ``reference.py`` in plain PyTorch, right on every device and in float64.
+``onnx.py`` exports to ONNX and is imported by itself, since it needs more packages.
 """
 
 from ops_dcnv3.kernels import reference_only

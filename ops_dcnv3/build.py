@@ -1,4 +1,4 @@
-"""``python -m ops_dcnv3.build``: compile the kernels into the package's folder, with a sentence for each part."""
+"""Compile the kernels into the package's folder: ``python -m ops_dcnv3.build``. Prints a sentence for each part."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ops_dcnv3 import compilation
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 1 if a compiler is there and fails on the CPU part, else 0."""
+    """Run the command line; return 1 if there is a compiler and it fails on the CPU part, else 0."""
     parser = argparse.ArgumentParser(prog="python -m ops_dcnv3.build", description="Compile the DCNv3 kernels.")
-    parser.add_argument("--force", action="store_true", help="compile even what is up to date")
+    parser.add_argument("--force", action="store_true", help="compile parts that are up to date too")
     force = parser.parse_args(arguments).force
     try:
         compilation.compiler()
@@ -23,12 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     for part in ("cpu", "cuda"):
         start = time.perf_counter()
         try:
-            made = compilation.build(part, force=force)
+            library = compilation.build(part, force=force)
         except compilation.BuildError as error:
             failed |= part == "cpu"
             print(f"ops_dcnv3: no {part.upper()} kernels: {error}", file=sys.stderr if failed else sys.stdout)
         else:
-            print(f"ops_dcnv3: {part.upper()} kernels in {made.name} ({time.perf_counter() - start:.1f} s)")
+            print(f"ops_dcnv3: {part.upper()} kernels in {library.name} ({time.perf_counter() - start:.1f} s)")
     return int(failed)
 
 

@@ -1,8 +1,8 @@
-"""Compiles the kernels beside this file; ``python -m ops_dcnv3.build`` calls it.
+"""Compile the kernels; ``python -m ops_dcnv3.build`` is the command for it.
 
-Needs torch and a C++20 compiler (GCC 10, Clang 10 or later; ``CXX`` chooses one), and nvcc besides for the CUDA
-part. Each part becomes a library of its own, so a failure of one leaves the other alone. A library's name holds a
-digest of its sources, which is how a library of other sources is told from the right one.
+This needs torch and a C++20 compiler (GCC 10, Clang 10 or later; ``CXX`` chooses one), and nvcc for the CUDA part. Each
+part becomes a library of its own, so one can fail without the other. A library's name holds a digest of its sources,
+so that a stale library is recognised.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ TARGET_VERSION = "0x020a000000000000"
 
 X86_LOOPS = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx2", "-mfma", "-mavx512f"]}
 ARCHITECTURES = "8.6;9.0+PTX"
-"""Compiled for where there is neither ``TORCH_CUDA_ARCH_LIST`` nor a GPU."""
+"""Compute capabilities to compile for where there is neither ``TORCH_CUDA_ARCH_LIST`` nor a GPU."""
 
 
 class BuildError(Exception):
-    """A part cannot be built; the message says what is missing, or is the compiler's."""
+    """A part cannot be built; the message names what is missing, or is the compiler's."""
 
 
 def sources(part: str) -> list[Path]:
-    """The files that ``part`` (``"cpu"`` or ``"cuda"``) is made of."""
+    """Return the source files of ``part`` (``"cpu"`` or ``"cuda"``)."""
     return sorted([*(SOURCES / name for name in SHARED), *SOURCES.glob(f"dcnv3_{part}*")])
 
 
 def library(part: str, folder: Path = PACKAGE) -> Path:
-    """Where the library of the present sources of ``part`` is, once built."""
+    """Return the path of the library that the present sources of ``part`` are compiled to."""
     digest = hashlib.sha256()
     for path in sources(part):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -48,25 +48,25 @@ def library(part: str, folder: Path = PACKAGE) -> Path:
 
 
 def build(part: str, folder: Path = PACKAGE, force: bool = False) -> Path:
-    """Compile one part into ``folder``, unless it is there, and put it in place of older ones.
+    """Compile one part into ``folder`` unless it is up to date (or ``force``), and delete its older libraries.
 
     Raises:
-        BuildError: something is missing, or the compiler or the loader complained.
+        BuildError: something is missing, or the library does not compile or load.
     """
     target = library(part, folder)
     if target.exists() and not force:
         return target
     compile_part = {"cpu": _compile_cpu, "cuda": _compile_cuda}[part]
     try:
-        # In the same folder, so that the last step is a rename: nobody ever sees half a library.
+        # In the same folder, so that the last step is a rename and no other process sees half a library.
         scratch = tempfile.TemporaryDirectory(prefix=f".{part}-", dir=folder)
     except OSError as error:
         raise BuildError(f"{folder}: cannot write there ({error.strerror})") from error
     with scratch:
-        made = Path(scratch.name) / target.name
-        compile_part(made)
-        _check_that_it_loads(made)
-        os.replace(made, target)
+        built = Path(scratch.name) / target.name
+        compile_part(built)
+        _check_that_it_loads(built)
+        os.replace(built, target)
     for old in folder.glob(f"_{part}-*.so"):
         if old != target:
             old.unlink(missing_ok=True)
@@ -89,14 +89,15 @@ def _compile_cpu(target: Path) -> None:
         f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}",
         *shlex.split(os.environ.get("CXXFLAGS", "")),
     ]
-    loops = {"portable": []} | (X86_LOOPS if platform.machine() in ("x86_64", "AMD64") else {})
-    units = [("dcnv3_cpu.cpp", target.parent / "dcnv3_cpu.o", [])] + [
+    loops: dict[str, list[str]] = {"portable": []} | (X86_LOOPS if platform.machine() in ("x86_64", "AMD64") else {})
+    units: list[tuple[str, Path, list[str]]] = [("dcnv3_cpu.cpp", target.parent / "dcnv3_cpu.o", [])]
+    units += [
         ("dcnv3_cpu_loops.cpp", target.parent / f"{name}.o", [f"-DDCNV3_LOOPS=loops_{name}", *more])
         for name, more in loops.items()
     ]
     jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        # As a list, so that an error is raised here.
+        # The list raises errors of the threads.
         list(
             pool.map(
                 lambda unit: _run([*command, *flags, *unit[2], "-c", str(SOURCES / unit[0]), "-o", str(unit[1])]),
@@ -104,7 +105,7 @@ def _compile_cpu(target: Path) -> None:
             )
         )
     objects = [str(path) for _, path, _ in units]
-    # Bound when loaded: with a torch that lacks a function, loading fails instead of the first call.
+    # Symbols are bound at load time: a torch that lacks a function fails then, not in the first call.
     linking = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-Wl,-z,now"]
     _run([*command, "-shared", *objects, f"-L{lib}", "-ltorch_cpu", *linking, "-o", str(target)])
 
@@ -121,9 +122,9 @@ def _compile_cuda(target: Path) -> None:
     nvcc = str(Path(home) / "bin" / "nvcc") if home else shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).exists():
         raise BuildError("nvcc is not installed (looked in CUDA_HOME, PATH and /usr/local/cuda)")
-    found = re.search(r"release (\d+)\.", _run([nvcc, "--version"]))
-    if found and found[1] != torch.version.cuda.split(".")[0]:
-        raise BuildError(f"nvcc is of CUDA {found[1]} (expected torch's: {torch.version.cuda})")
+    release = re.search(r"release (\d+)\.", _run([nvcc, "--version"]))
+    if release and release[1] != torch.version.cuda.split(".")[0]:
+        raise BuildError(f"nvcc is of CUDA {release[1]} (expected torch's: {torch.version.cuda})")
     include, lib = _torch_folders()
     _run(
         [
@@ -162,7 +163,7 @@ def _architectures(torch) -> str:
 
 
 def _gencode(architectures: str) -> list[str]:
-    """nvcc's options for a list like ``8.6;9.0+PTX``."""
+    """Return nvcc's options for a list like ``8.6;9.0+PTX``."""
     options = []
     for entry in re.split(r"[;,\s]+", architectures.strip()):
         name, _, ptx = entry.partition("+")
@@ -176,7 +177,7 @@ def _gencode(architectures: str) -> list[str]:
 
 
 def compiler() -> list[str]:
-    """The C++ compiler as the start of a command line; raises :class:`BuildError` where there is none."""
+    """Return the C++ compiler as the start of a command line; raise :class:`BuildError` where there is none."""
     chosen = os.environ.get("CXX")
     for candidate in [chosen] if chosen else ["c++", "g++", "clang++"]:
         command = shlex.split(candidate)

@@ -1,6 +1,6 @@
-"""Loads the compiled kernels, if they are there, and speaks up once where the PyTorch implementation runs instead.
+"""Choice of the implementation: compiled kernels where they load, plain PyTorch elsewhere, with one warning.
 
-A library that is missing, of other sources or not loadable never makes an import fail.
+A library that is missing, stale or not loadable never makes an import fail.
 """
 
 from __future__ import annotations
@@ -11,28 +11,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-from ops_dcnv3 import compilation
+from ops_dcnv3 import compilation, reference
+from ops_dcnv3.reference import Geometry
 
 SLOWER = {"cpu": "about six times slower on a CPU", "cuda": "slower"}
-"""What the PyTorch implementation costs, forward and backward, measured on InternImage-T's first stage."""
+"""Cost of the PyTorch implementation, forward and backward, measured on InternImage-T's first stage."""
 
 absent: dict[str, str] = {}
-"""Parts that were not loaded, and why."""
+"""Parts (``"cpu"``, ``"cuda"``) without loaded kernels, with the reason."""
 
 _warned = False
-_wanted = True
+_warn = True
 
 
 def load() -> None:
-    """Load what is built for this torch; the libraries register themselves under the operator's name."""
+    """Load the libraries that fit this torch; each registers its kernels under the operator's name."""
     for part in ("cpu", "cuda"):
         reason = _load(part)
         if reason:
             absent[part] = reason
 
 
-def _load(part: str) -> str | None:
+def _load(part: str) -> str:
+    """Return why the library was not loaded; empty: it was."""
     if os.environ.get("OPS_DCNV3_REFERENCE", "0") not in ("", "0"):
         return "OPS_DCNV3_REFERENCE is set"
     if part == "cuda" and not torch.version.cuda:
@@ -45,13 +48,27 @@ def _load(part: str) -> str | None:
         torch.ops.load_library(path)
     except (OSError, RuntimeError) as error:
         return f"{path.name} does not load: {error}"
-    return None
+    return ""
 
 
-def warn_of_slowness(device: str) -> None:
-    """Say, the first time only, that the PyTorch implementation runs for lack of kernels."""
+def reference_forward(input: Tensor, offset: Tensor, mask: Tensor, *settings) -> Tensor:
+    """Run the operator in plain PyTorch; ``settings`` are the fields of :class:`ops_dcnv3.reference.Geometry`."""
+    _warn_once(input.device.type)
+    return reference.forward(input, offset, mask, Geometry(*settings))
+
+
+def reference_backward(
+    grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor, *settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the operator's gradient in plain PyTorch; arguments as in :func:`reference_forward`."""
+    _warn_once(input.device.type)
+    return reference.backward(grad, input, offset, mask, Geometry(*settings))
+
+
+def _warn_once(device: str) -> None:
+    """Warn the first time that PyTorch runs for lack of kernels."""
     global _warned
-    if _warned or not _wanted or "OPS_DCNV3_REFERENCE" in absent.get(device, ""):
+    if _warned or not _warn or "OPS_DCNV3_REFERENCE" in absent.get(device, ""):
         return
     _warned = True
     warnings.warn(
@@ -63,19 +80,17 @@ def warn_of_slowness(device: str) -> None:
 
 @contextmanager
 def reference_only() -> Iterator[None]:
-    """Within it the PyTorch implementation serves CPU and CUDA, for comparisons; in all threads of the process."""
-    global _wanted
-    from ops_dcnv3 import op
-
-    _wanted, before = False, _wanted
+    """Run the PyTorch implementation on CPU and CUDA, in all threads of the process; for comparisons."""
+    global _warn
+    _warn, before = False, _warn
     overriding = torch.library.Library("ops_dcnv3", "IMPL")  # noqa: TOR901
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for device in ("CPU", "CUDA"):
-                overriding.impl("dcnv3", op._forward, device, allow_override=True)
-                overriding.impl("dcnv3_backward", op._backward, device, allow_override=True)
+                overriding.impl("dcnv3", reference_forward, device, allow_override=True)
+                overriding.impl("dcnv3_backward", reference_backward, device, allow_override=True)
         yield
     finally:
         overriding._destroy()
-        _wanted = before
+        _warn = before

@@ -1,7 +1,7 @@
-"""Normalisation and activation by name, and the two changes of layout that go with them.
+"""Normalisation and activation by name, and changes of layout between channels first and channels last.
 
-DCNv3 and the backbone share these; their nesting is part of the public state-dict names, since a change of
-layout takes up a place in its ``Sequential``.
+DCNv3 and the backbone share them. Their nesting is part of the public state-dict names: a change of layout has an index
+in its ``Sequential``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ChannelsLast(nn.Module):
 
 
 def activation(name: str) -> nn.Module:
-    """A new activation module.
+    """Build an activation module.
 
     Raises:
         ValueError: ``name`` is not in :data:`ACTIVATIONS`.
@@ -36,24 +36,22 @@ def activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def normalisation(channels: int, name: str = "LN", *, first_in: bool = False, first_out: bool = False):
-    """Layer norm (``"LN"``, epsilon 1e-6) or batch norm (``"BN"``) between two layouts.
+def normalisation(channels: int, name: str = "LN", *, first_in: bool = False, first_out: bool = False) -> nn.Module:
+    """Build a layer norm (``"LN"``, epsilon 1e-6) or batch norm (``"BN"``) between two layouts.
 
     Args:
         channels: C of the input.
         name: ``"LN"`` or ``"BN"``.
         first_in: the input is (N, C, H, W) instead of (N, H, W, C).
-        first_out: so shall the output be.
+        first_out: the output is (N, C, H, W) instead of (N, H, W, C).
 
     Raises:
-        ValueError: another ``name``.
+        ValueError: unknown ``name``.
     """
-    if name == "LN":
-        norm, norm_first = nn.LayerNorm(channels, eps=1e-6), False
-    elif name == "BN":
-        norm, norm_first = nn.BatchNorm2d(channels), True
-    else:
+    if name not in ("LN", "BN"):
         raise ValueError(f"norm_layer: {name!r} (expected LN or BN)")
+    norm_first = name == "BN"
+    norm = nn.BatchNorm2d(channels) if norm_first else nn.LayerNorm(channels, eps=1e-6)
     before = [ChannelsFirst() if norm_first else ChannelsLast()] if first_in != norm_first else []
     after = [ChannelsFirst() if first_out else ChannelsLast()] if first_out != norm_first else []
     return nn.Sequential(*before, norm, *after)

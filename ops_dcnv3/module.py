@@ -5,6 +5,8 @@ Argument names and state-dict names are those of the public module, so its weigh
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,26 +16,26 @@ from ops_dcnv3.op import dcnv3
 
 
 class DCNv3(nn.Module):
-    """Deformable convolution v3 with the branch that steers it, on channels-last maps.
+    """Deformable convolution v3 with the branch that predicts its offsets and mask, on channels-last maps.
 
     Input ``(N, H, W, channels)``, output ``(N, Ho, Wo, channels)`` with ``Ho = (H - 1) // stride + 1``.
 
     Args:
-        channels: C.
+        channels: number of channels of input and output.
         kernel_size: side of the kernel of the deformable sampling.
         dw_kernel_size: side of the depth-wise convolution's kernel, odd; ``None`` is ``kernel_size``.
-        stride: step between output positions, taken by the sampling and by the depth-wise branch alike.
+        stride: step between output positions, in the sampling and in the depth-wise branch.
         pad: must keep the size at stride 1, ``2 · pad = dilation · (kernel_size - 1)``.
         dilation: distance between kernel points.
         group: number of groups; each has its own offsets and mask.
         offset_scale: as in :func:`ops_dcnv3.dcnv3`.
         act_layer, norm_layer: of the depth-wise branch, names as in :mod:`ops_dcnv3.layers`.
-        center_feature_scale: blend the result with the projected input, by a learned weight per group
-            and position (InternImage-H and -G); needs stride 1.
+        center_feature_scale: blend the result with the projected input, by a learned weight per group and position
+            (InternImage-H and -G); needs stride 1.
         remove_center: leave out the kernel's middle point.
 
     Raises:
-        ValueError: arguments that contradict each other; names the one to change.
+        ValueError: arguments that contradict each other; the message names the one to change.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class DCNv3(nn.Module):
         if center_feature_scale and stride != 1:
             raise ValueError(f"stride: {stride} (expected 1 with center_feature_scale)")
         self.group = group
-        self.sampling = dict(
+        self.sampling: dict[str, Any] = dict(
             kernel_size=kernel_size,
             stride=stride,
             padding=pad,
@@ -89,7 +91,7 @@ class DCNv3(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as an ordinary average over the kernel: no offsets, equal weights, Xavier projections."""
+        """Initialise as a plain average over the kernel: zero offsets, equal weights, Xavier projections."""
         for layer in (self.offset, self.mask):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -98,14 +100,14 @@ class DCNv3(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, H, W, channels)`` to ``(N, Ho, Wo, channels)``."""
+        """Return ``(N, Ho, Wo, channels)`` for a map ``(N, H, W, channels)``."""
         projected = self.input_proj(input)
-        steer = self.dw_conv(input.permute(0, 3, 1, 2))
-        offset = self.offset(steer)
-        out = dcnv3(projected, offset, self.weights(steer), **self.sampling)
+        features = self.dw_conv(input.permute(0, 3, 1, 2))
+        offset = self.offset(features)
+        out = dcnv3(projected, offset, self.weights(features), **self.sampling)
         if self.center_feature_scale:
             scale = F.linear(
-                steer, self.center_feature_scale_proj_weight, self.center_feature_scale_proj_bias
+                features, self.center_feature_scale_proj_weight, self.center_feature_scale_proj_bias
             ).sigmoid()
             # One weight per group, for all of the group's channels.
             blended = torch.lerp(
@@ -116,6 +118,6 @@ class DCNv3(nn.Module):
             out = blended.flatten(-2)
         return self.output_proj(out)
 
-    def weights(self, steer: Tensor) -> Tensor:
-        """The operator's mask from the depth-wise branch: each group's weights over its points, which sum to 1."""
-        return self.mask(steer).unflatten(-1, (self.group, -1)).softmax(-1).flatten(-2)
+    def weights(self, features: Tensor) -> Tensor:
+        """Return the operator's mask: per group, weights of its points that sum to 1."""
+        return self.mask(features).unflatten(-1, (self.group, -1)).softmax(-1).flatten(-2)

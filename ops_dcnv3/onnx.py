@@ -1,6 +1,6 @@
-"""Export to ONNX: a module that uses DCNv3 becomes one file of standard operators, for any ONNX runtime.
+"""Export to ONNX: a module with DCNv3 becomes one file of standard operators, for any ONNX runtime.
 
-Needs the packages onnx and onnxscript, which nothing else here does; ``onnx_graph.py`` says what DCNv3 becomes.
+Only this module needs the packages onnx and onnxscript. ``onnx_graph.py`` holds the translation of DCNv3.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 OPSET = 20
 LARGEST = 2**31 - 2**20
-"""Bytes of weights that fit into one ONNX file, beside the graph."""
+"""Bytes of weights that fit into one ONNX file beside the graph."""
 
 
 def export(
@@ -26,14 +26,14 @@ def export(
     dynamic: tuple[int, ...] = (0, 2, 3),
     opset: int = OPSET,
 ) -> Path:
-    """Write ``module`` as one ONNX file, weights included; where that fails, nothing is left behind.
+    """Write ``module`` as one ONNX file, weights included; a failed export leaves nothing behind.
 
     Args:
         module: in evaluation mode; a DCNv3, a backbone or a whole network.
-        example: its positional arguments, of the dtypes that the file shall take.
-        path: file to write; one that exists is replaced.
-        dynamic: axes of every argument whose size stays open; here batch, height and width of ``(N, C, H, W)`` images.
-            Channels-last maps need ``(0, 1, 2)``; ``()`` fixes all sizes to the example's.
+        example: its positional arguments, with the dtypes of the file's inputs.
+        path: file to write; an existing one is replaced.
+        dynamic: axes of every argument with a variable size; the default is batch, height and width of ``(N, C, H, W)``
+            images. Channels-last maps need ``(0, 1, 2)``; ``()`` fixes all sizes to the example's.
         opset: version of ONNX's operators, 20 or later.
 
     Returns:
@@ -73,7 +73,7 @@ def export(
 
 
 def translations() -> dict:
-    """What makes ``torch.onnx.export(..., dynamo=True, custom_translation_table=translations())`` know DCNv3."""
+    """Return the table with DCNv3 for ``torch.onnx.export(..., dynamo=True, custom_translation_table=...)``."""
     from ops_dcnv3 import onnx_graph
 
     return {torch.ops.ops_dcnv3.dcnv3.default: onnx_graph.dcnv3}

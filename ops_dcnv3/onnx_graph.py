@@ -1,18 +1,20 @@
 """DCNv3 in standard operators of ONNX: a ``Gather`` of bilinear cells and a ``MatMul`` with their weights.
 
-Not ``GridSample``: with its normalised coordinates, locations get less exact the wider the image is, and onnxruntime
-takes four to nine times as long on a CPU. The price is memory: 4 × points times the size of the input at once. The
-exporter runs these functions with symbolic tensors and records what they call; imported by ``onnx.py`` when needed.
+``GridSample`` is not used: its normalised coordinates lose precision in wide images, and onnxruntime takes four to nine
+times as long with it on a CPU. The price is memory: 4 × points times the size of the input. The exporter runs these
+functions with symbolic tensors and records the operators that they call.
 """
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
-from onnxscript import ir
-from onnxscript import opset20 as op
+from onnxscript import ir, opset20
 
 from ops_dcnv3.reference import BORDER, Geometry
+
+op: Any = opset20  # its annotations demand ONNX tensors where numbers and lists serve too
 
 
 def dcnv3(
@@ -31,7 +33,7 @@ def dcnv3(
     offset_scale: float,
     remove_center: bool,
 ):
-    """The operator, with the arguments of its schema; the exporter takes their kinds from the annotations."""
+    """Translate the operator; arguments as in its schema. The exporter reads their types from the annotations."""
     g = Geometry(
         kernel_h,
         kernel_w,
@@ -45,8 +47,8 @@ def dcnv3(
         offset_scale,
         bool(remove_center),
     )
-    own, depth = input.dtype, input.shape[3] // groups
-    dtype = own if own == ir.DataType.DOUBLE else ir.DataType.FLOAT
+    input_dtype, depth = input.dtype, input.shape[3] // groups
+    dtype = ir.DataType.DOUBLE if input_dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
     input, mask, offset = (op.Cast(tensor, to=dtype) for tensor in (input, mask, offset))
     batch, height, width = (op.Shape(input, start=axis, end=axis + 1) for axis in range(3))
     (left, fx), (top, fy) = _locate(offset, height, width, g, dtype)
@@ -68,13 +70,13 @@ def dcnv3(
 
     out = op.MatMul(weights, op.Reshape(cells, [-1, 4 * g.points, depth]))
     shape = op.Concat(op.Shape(offset, start=0, end=3), op.Constant(value_ints=[groups * depth]), axis=0)
-    return op.Cast(op.Reshape(out, shape), to=own)
+    return op.Cast(op.Reshape(out, shape), to=input_dtype)
 
 
 def _locate(offset, height, width, g: Geometry, dtype: ir.DataType):
-    """Along x, then along y: the cell's first pixel (int64) and the fraction beyond, both (N, Ho, Wo, G·P).
+    """Return, along x and along y, the cell's first pixel (int64) and the fraction beyond, both (N, Ho, Wo, G·P).
 
-    The sums are those of :func:`ops_dcnv3.reference._locate`, in its order: in a wide image, rounding shows.
+    The order of the sums is that of :func:`ops_dcnv3.reference._locate`: in wide images another one rounds differently.
     """
     scale, border = (op.Constant(value=ir.tensor(value, dtype)) for value in (g.offset_scale, -float(BORDER)))
     moves = op.Mul(op.Reshape(offset, [0, 0, 0, g.groups * g.points, 2]), scale)
@@ -96,7 +98,7 @@ def _locate(offset, height, width, g: Geometry, dtype: ir.DataType):
         grid = op.Constant(value=ir.tensor([point[axis] for point in points] * g.groups, dtype))
         base = op.Add(op.Cast(middle, to=dtype), op.Mul(grid, scale))
         at = op.Add(op.Gather(moves, axis, axis=0), base)
-        # Far away means zeros, wherever. A NaN is not greater than anything, so it goes there too.
+        # Beyond the border all samples are zero: clamp. A NaN is not greater than the border, so it becomes the border.
         at = op.Where(op.Greater(at, border), op.Min(at, op.Cast(limit, to=dtype)), border)
         pixel = op.Floor(at)
         located.append((op.Cast(pixel, to=ir.DataType.INT64), op.Sub(at, pixel)))
@@ -104,7 +106,7 @@ def _locate(offset, height, width, g: Geometry, dtype: ir.DataType):
 
 
 def _cells(input, depth: int):
-    """(N · (H + 3) · (W + 3) · G, 4 · depth): a group's values at a cell's corners, with a border of zeros around."""
+    """Return (N · (H + 3) · (W + 3) · G, 4 · depth): a group's values at a cell's corners, zeros around the image."""
     padded = op.Pad(input, [0, BORDER, BORDER, 0] * 2)
     but_last, but_first = (0, -1), (1, 2**31)
     corners = []
@@ -115,5 +117,5 @@ def _cells(input, depth: int):
 
 
 def _count(size, shape: list[int]):
-    """0 to ``size`` - 1 as int64, in ``shape``."""
+    """Return 0 to ``size`` - 1 as int64, in ``shape``."""
     return op.Reshape(op.Range(0, op.Squeeze(size), 1), shape)

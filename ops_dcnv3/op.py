@@ -1,8 +1,7 @@
-"""The operator ``ops_dcnv3::dcnv3``: its checks, its declaration, its shape contract and its gradient.
+"""The operator ``ops_dcnv3::dcnv3``: declaration, checks, shape contract, gradient and autocast.
 
-``dcnv3`` checks its arguments and calls the operator. Here the operator and its gradient get one kernel for
-every device, the reference; the compiled kernels, loaded at the end, register themselves for ``CPU`` and ``CUDA``
-under the same two names and take precedence.
+``dcnv3`` checks its arguments and calls the operator. The PyTorch implementation is registered for every device. The
+compiled kernels, loaded at the end, register themselves for ``CPU`` and ``CUDA`` and take precedence.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ops_dcnv3 import kernels, reference
+from ops_dcnv3 import kernels
 from ops_dcnv3.reference import Geometry
 
 _TENSORS = "Tensor input, Tensor offset, Tensor mask"
@@ -37,29 +36,29 @@ def dcnv3(
 ) -> Tensor:
     """Deformable convolution v3: per group, a weighted sum of bilinear samples around each position.
 
-    Samples outside the image are zero, as is one whose location is NaN. Locations are computed in float32 at
-    least. The first derivative exists, a second one does not. Under autocast, all three tensors take autocast's
-    dtype; otherwise they must have one and the same.
+    Samples outside the image are zero, as are samples at NaN. Locations are computed at least in float32. There is a
+    first derivative, but no second one. Under autocast all three tensors are cast to autocast's dtype; otherwise their
+    dtypes must be equal.
 
-    The CUDA kernels differ in two ways: input's gradient is summed in an order that changes from run to run, and a
-    sample outside takes the nearest pixel times zero, so that an infinite one there becomes NaN.
+    CUDA kernels differ in two ways. The order in which they sum input's gradient changes from run to run. A sample
+    outside the image is the nearest pixel times zero, so an infinite pixel gives NaN.
 
     Args:
-        input: floating ``(N, H, W, G·D)``, channels last; group g owns channels ``g·D`` to ``(g+1)·D``.
-        offset: ``(N, Ho, Wo, G·P·2)``, (x, y) pairs in pixels, one for each of the P kernel points. Points run
-            column by column (x outer, y inner).
-        mask: ``(N, Ho, Wo, G·P)``, the weights of the samples; nothing is normalised here.
+        input: floating ``(N, H, W, G·D)``, channels last; group g has the channels ``g·D`` to ``(g+1)·D``.
+        offset: ``(N, Ho, Wo, G·P·2)``, pairs (x, y) in pixels for each of the P kernel points, in the order of
+            columns (x outer, y inner).
+        mask: ``(N, Ho, Wo, G·P)``, weights of the samples, used as they are.
         kernel_size, stride, padding, dilation: an int, or a pair (height, width). P is the product of
             ``kernel_size``.
         groups: G.
-        offset_scale: multiplies the kernel's grid and the offsets, not the step between positions.
-        remove_center: leave out the kernel's middle point, so P is one less; needs odd kernel sizes.
+        offset_scale: factor on the kernel's grid and the offsets, not on the step between positions.
+        remove_center: leave out the kernel's middle point, which makes P one less; needs odd kernel sizes.
 
     Returns:
         ``(N, Ho, Wo, G·D)`` of ``input``'s dtype, where ``Ho`` and ``Wo`` are a convolution's output size.
 
     Raises:
-        ValueError: names the argument, what was found and what was expected.
+        ValueError: an argument is wrong; the message names it, its value and the expected one.
 
     Source: Wang et al., "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable
     Convolutions", CVPR 2023, equation 2.
@@ -77,10 +76,10 @@ def dcnv3(
     return torch.ops.ops_dcnv3.dcnv3(input, offset, mask, *geometry)
 
 
-def _pair(name: str, value, least: int) -> tuple[int, int]:
+def _pair(name: str, value, minimum: int) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= least for v in pair):
-        raise ValueError(f"{name}: {value!r} (expected an int of at least {least}, or a pair of them)")
+    if len(pair) != 2 or not all(isinstance(v, int) and v >= minimum for v in pair):
+        raise ValueError(f"{name}: {value!r} (expected an int of at least {minimum}, or a pair of them)")
     return pair
 
 
@@ -90,8 +89,8 @@ def _check(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> N
         size = (geometry.kernel_h, geometry.kernel_w)
         raise ValueError(f"kernel_size: {size} (expected odd numbers with remove_center)")
     if input.dim() != 4 or not input.is_floating_point():
-        found = f"{tuple(input.shape)} of {input.dtype}"
-        raise ValueError(f"input: shape {found} (expected a floating (N, H, W, groups·D))")
+        shape = f"{tuple(input.shape)} of {input.dtype}"
+        raise ValueError(f"input: shape {shape} (expected a floating (N, H, W, groups·D))")
     if groups < 1 or input.shape[3] % groups:
         raise ValueError(f"groups: {groups} (expected a divisor of input's {input.shape[3]} channels)")
     out_h, out_w = geometry.output_size(*input.shape[1:3])
@@ -103,36 +102,28 @@ def _check(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> N
         ("mask", mask, groups * points, "N, Ho, Wo, groups·points"),
     ):
         if tensor.shape != (*place, width):
-            found = tuple(tensor.shape)
-            raise ValueError(f"{name}: shape {found} (expected {(*place, width)}: {meaning})")
+            expected = (*place, width)
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)} (expected {expected}: {meaning})")
         same_dtype = tensor.dtype == input.dtype or torch.is_autocast_enabled(input.device.type)
         if not same_dtype or tensor.device != input.device:
-            found, expected = f"{tensor.dtype} on {tensor.device}", f"{input.dtype} on {input.device}"
-            raise ValueError(f"{name}: {found} (expected input's: {expected})")
+            input_type = f"{input.dtype} on {input.device}"
+            raise ValueError(f"{name}: {tensor.dtype} on {tensor.device} (expected input's: {input_type})")
 
 
-def _forward(input, offset, mask, *settings):
-    kernels.warn_of_slowness(input.device.type)
-    return reference.forward(input, offset, mask, Geometry(*settings))
+torch.library.impl("ops_dcnv3::dcnv3", "default", kernels.reference_forward)
+torch.library.impl("ops_dcnv3::dcnv3_backward", "default", kernels.reference_backward)
 
 
-def _backward(grad, input, offset, mask, *settings):
-    kernels.warn_of_slowness(input.device.type)
-    return reference.backward(grad, input, offset, mask, Geometry(*settings))
-
-
-torch.library.impl("ops_dcnv3::dcnv3", "default", _forward)
-torch.library.impl("ops_dcnv3::dcnv3_backward", "default", _backward)
-
-
+# torch.compile and torch.export trace programs with fake tensors, which have a shape and a dtype but no data. The fake
+# kernels below tell them the results' shapes: (N, Ho, Wo, G·D) for the operator, those of the inputs for its gradient.
 @torch.library.register_fake("ops_dcnv3::dcnv3")
-def _(input, offset, mask, *settings):
+def _fake_forward(input: Tensor, offset: Tensor, mask: Tensor, *settings) -> Tensor:
     return input.new_empty((*offset.shape[:3], input.shape[3]))
 
 
 @torch.library.register_fake("ops_dcnv3::dcnv3_backward")
-def _(grad, input, offset, mask, *settings):
-    return tuple(t.new_empty(t.shape) for t in (input, offset, mask))
+def _fake_backward(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor, *settings) -> tuple[Tensor, ...]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (input, offset, mask))
 
 
 def _save(ctx, inputs, output):
@@ -146,7 +137,7 @@ def _differentiate(ctx, grad):
 
 
 def _refuse(ctx, *grads):
-    # Without this, autograd would take the gradient's own gradient for zero.
+    # Without this function autograd would take the second derivative to be zero.
     raise NotImplementedError("ops_dcnv3::dcnv3 has no second derivative")
 
 
@@ -158,7 +149,7 @@ def _autocast(device: str):
     def cast_and_run(input, offset, mask, *settings):
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            # As autocast does elsewhere, float64 is left alone.
+            # As elsewhere in autocast, float64 stays.
             cast = (t if t.dtype == torch.float64 else t.to(dtype) for t in (input, offset, mask))
             return torch.ops.ops_dcnv3.dcnv3(*cast, *settings)
 

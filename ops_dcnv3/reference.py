@@ -1,10 +1,9 @@
-"""DCNv3 in plain PyTorch: what the compiled kernels are tested against, and the fallback without them.
+"""DCNv3 in plain PyTorch: the reference for tests of the compiled kernels, and the fallback without them.
 
-The input is seen as a table with one row per image, pixel and group. An output position of a group is then a
-weighted sum of 4 × points rows, which is ``embedding_bag``; the gradient of the input is the same sum the
-other way round, after sorting the samples by the row they read. Nothing of size points × channels is ever
-stored. Locations are computed in pixels rather than in ``grid_sample``'s normalised coordinates, so integer
-locations stay exact.
+The input becomes a table with one row per image, pixel and group. An output position of a group is then a weighted sum
+of 4 × points rows, which is ``embedding_bag``. The gradient of the input is the reverse sum, after sorting the samples
+by the row that they read. Nothing of size points × channels is stored. Locations are in pixels, not in the normalised
+coordinates of ``grid_sample``, so integer locations stay exact.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ BORDER = 2
 
 
 class Geometry(NamedTuple):
-    """The integers and flags of one call, in the order of the operator's schema."""
+    """Settings of one call, in the order of the operator's schema."""
 
     kernel_h: int
     kernel_w: int
@@ -36,11 +35,11 @@ class Geometry(NamedTuple):
 
     @property
     def points(self) -> int:
-        """Sampling points of one output position and group."""
+        """Number of sampling points of one output position and group."""
         return self.kernel_h * self.kernel_w - int(self.remove_center)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """(Ho, Wo) of a convolution with this kernel over ``height`` × ``width`` pixels."""
+        """Return (Ho, Wo) of a convolution with this kernel over ``height`` × ``width`` pixels."""
         return (
             (height + 2 * self.padding_h - self.dilation_h * (self.kernel_h - 1) - 1) // self.stride_h + 1,
             (width + 2 * self.padding_w - self.dilation_w * (self.kernel_w - 1) - 1) // self.stride_w + 1,
@@ -48,7 +47,7 @@ class Geometry(NamedTuple):
 
 
 class _Samples(NamedTuple):
-    """Where the bilinear cells lie; all three are (N, Ho, Wo, G, P)."""
+    """Locations of the bilinear cells, each (N, Ho, Wo, G, P)."""
 
     row: Tensor  # int64: row of the cell's top left corner in the table of _table
     fx: Tensor  # fraction of the way to the right column
@@ -56,7 +55,7 @@ class _Samples(NamedTuple):
 
 
 def forward(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
-    """The operator's value; shapes and meaning as in :func:`ops_dcnv3.dcnv3`, which has checked them."""
+    """Return the operator's value; shapes and meaning as in :func:`ops_dcnv3.dcnv3`, which checks them."""
     n, height, width, channels = input.shape
     samples = _locate(offset, height, width, geometry)
     table = _table(input, geometry.groups)
@@ -71,16 +70,17 @@ def forward(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> 
 def backward(
     grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of input, offset and mask, given ``grad`` of the output's shape and dtype.
+    """Return the gradients of input, offset and mask, given ``grad`` of the output's shape and dtype.
 
     A sample exactly on a pixel takes the derivative toward +x and +y.
     """
-    samples = _locate(offset, *input.shape[1:3], geometry)
+    height, width = input.shape[1:3]
+    samples = _locate(offset, height, width, geometry)
     table = _table(input, geometry.groups)
     grad_bags = grad.to(table.dtype).reshape(-1, table.shape[1])
     mask_values = mask.to(table.dtype).contiguous().view(samples.fx.shape)
     grad_input = _grad_input(grad_bags, samples, mask_values, input.shape, geometry.groups)
-    grad_offset, grad_mask = _grad_samples(grad_bags, table, samples, mask_values, input.shape[2], geometry)
+    grad_offset, grad_mask = _grad_samples(grad_bags, table, samples, mask_values, width, geometry)
     return (
         grad_input.to(input.dtype),
         grad_offset.reshape(offset.shape).to(input.dtype),
@@ -98,13 +98,13 @@ def _table(input: Tensor, groups: int) -> Tensor:
 
 
 def _corners(width: int, groups: int) -> tuple[int, int, int, int]:
-    """Distance in table rows from a cell's top left corner to its four corners, row by row."""
+    """Return the distance in table rows from a cell's top left corner to its four corners, row by row."""
     line = (width + 2 * BORDER) * groups
     return 0, groups, line, line + groups
 
 
 def _locate(offset: Tensor, height: int, width: int, geometry: Geometry) -> _Samples:
-    """Sampling locations of ``offset`` over an image of ``height`` × ``width`` pixels, as table rows.
+    """Return the sampling locations of ``offset`` over an image of ``height`` × ``width`` pixels, as table rows.
 
     Kernel point (i, j) of output position (x, y) lies ``offset_scale`` times its offset away from
     ``x · stride - padding + reach + offset_scale · (i · dilation - reach)``, where ``reach`` is the distance
@@ -125,7 +125,7 @@ def _locate(offset: Tensor, height: int, width: int, geometry: Geometry) -> _Sam
     moves = offset.to(dtype).contiguous().view(n, out_h, out_w, g.groups, g.points, 2) * g.offset_scale
     x = moves[..., 0] + (middle_x[:, None, None] + grid_x * g.offset_scale)
     y = moves[..., 1] + (middle_y[:, None, None, None] + grid_y * g.offset_scale)
-    # Far away means zeros, wherever; a NaN must not become an index.
+    # Beyond the border all samples are zero, so locations are clamped; a NaN must not become an index.
     x = x.nan_to_num_(nan=-BORDER).clamp_(-BORDER, width)
     y = y.nan_to_num_(nan=-BORDER).clamp_(-BORDER, height)
     left, top = x.floor(), y.floor()
@@ -137,7 +137,7 @@ def _locate(offset: Tensor, height: int, width: int, geometry: Geometry) -> _Sam
 
 
 def _axis(size, kernel, stride, padding, dilation, device, dtype) -> tuple[Tensor, Tensor]:
-    """Middle of the kernel at each of ``size`` output positions, and its points relative to the middle."""
+    """Return the kernel's middle at each of ``size`` output positions, and its points relative to the middle."""
     reach = dilation * (kernel - 1) // 2
     middle = torch.arange(size, device=device, dtype=dtype) * stride - padding + reach
     point = torch.arange(kernel, device=device, dtype=dtype) * dilation - reach
@@ -145,7 +145,7 @@ def _axis(size, kernel, stride, padding, dilation, device, dtype) -> tuple[Tenso
 
 
 def _weights(fx: Tensor, fy: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bilinear weight times mask of the four corners, in the order of :func:`_corners`."""
+    """Return bilinear weight times mask of the four corners, in the order of :func:`_corners`."""
     lower = fy * mask
     upper = mask - lower
     lower_right, upper_right = fx * lower, fx * upper
@@ -153,12 +153,12 @@ def _weights(fx: Tensor, fy: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def _grad_input(grad_bags: Tensor, samples: _Samples, mask: Tensor, shape, groups: int) -> Tensor:
-    """(N, H, W, C): each table row gathers, from the bags that read it, their gradient times its weight."""
+    """Return (N, H, W, C): for each table row, the sum of weight times gradient over the bags that read it."""
     n, height, width, channels = shape
     lines, columns = height + 2 * BORDER, width + 2 * BORDER
     row = samples.row.view(-1)
-    # One sort serves the four corners: they are the same rows, moved by a constant. Stable, so that the sums
-    # are taken in the same order each time.
+    # One sort serves the four corners, whose rows differ by a constant. It is stable, so that the order of the sums
+    # is the same each time.
     order = torch.argsort(row, stable=True)
     count = torch.bincount(row, minlength=n * lines * columns * groups)
     start = count.cumsum(0) - count
@@ -176,14 +176,14 @@ def _grad_input(grad_bags: Tensor, samples: _Samples, mask: Tensor, shape, group
 def _grad_samples(
     grad_bags: Tensor, table: Tensor, samples: _Samples, mask: Tensor, width: int, geometry: Geometry
 ) -> tuple[Tensor, Tensor]:
-    """(N, Ho, Wo, G, P, 2) for the offsets and (N, Ho, Wo, G, P) for the mask."""
+    """Return the gradients of the offsets (N, Ho, Wo, G, P, 2) and of the mask (N, Ho, Wo, G, P)."""
     corners = table.new_tensor(_corners(width, geometry.groups), dtype=torch.int64)
     bags, size = len(grad_bags), 4 * geometry.points
     rows = samples.row.unsqueeze(-1) + corners
     start = torch.arange(bags, device=table.device) * size
     bag = torch.arange(bags, device=table.device).repeat_interleave(size)
-    # The dot product of each sampled row with its bag's gradient. Only this ATen operator forms it without
-    # storing the rows; the 0 says that the bags were summed.
+    # The dot product of each sampled row with its bag's gradient: only this ATen operator computes it without storing
+    # the rows. The 0 is the mode: sum.
     dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(grad_bags, table, rows.view(-1), start, bag, 0)
     dots = dots.view(rows.shape)
     upper_left, upper_right, lower_left, lower_right = dots.unbind(-1)

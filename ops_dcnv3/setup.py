@@ -1,7 +1,7 @@
-"""``pip install`` of this folder: copies the package and compiles its kernels; only pip runs this file.
+"""Build for ``pip install`` of this folder: copy the package and compile its kernels.
 
-The kernels are built for the torch that is installed, which pip hides from a build; without a torch the package is
-installed all the same, and ``python -m ops_dcnv3.build`` compiles them later.
+The kernels are compiled for the installed torch, which pip hides from a build. Without a torch the package is installed
+without them, and ``python -m ops_dcnv3.build`` compiles them later.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithKernels(build_py):
-    """Copies the package, then has the copy compile its kernels into itself; an editable install has no copy."""
+    """Copy the package and compile the kernels into the copy; an editable install compiles in place."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
-        return [found for found in super().find_package_modules(package, package_dir) if found[1] != "setup"]
+        return [module for module in super().find_package_modules(package, package_dir) if module[1] != "setup"]
 
     def run(self) -> None:
         super().run()
         where = Path(__file__).resolve().parents[1] if self.editable_mode else Path(self.build_lib).resolve()
         environment = dict(os.environ)
         if importlib.util.find_spec("torch") is None:
-            # These two are how pip keeps a build from the packages of the interpreter that it installs into.
+            # With these two, pip hides the packages of the interpreter that it installs into.
             for name in ("PYTHONPATH", "PYTHONNOUSERSITE"):
                 environment.pop(name, None)
         done = subprocess.run([sys.executable, "-m", "ops_dcnv3.build"], cwd=where, env=environment)
@@ -42,7 +42,7 @@ class BuildWithKernels(build_py):
 
 
 class AnyPython(bdist_wheel):
-    """The kernels depend on the platform, not on Python: torch loads them, through its stable ABI."""
+    """Wheel for any Python: the kernels depend on the platform alone, since torch loads them through its stable ABI."""
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]
@@ -53,7 +53,7 @@ class WithLibraries(Distribution):
         return True
 
 
-# Beside the sources a folder called `build` would stay behind, and the next wheel would take over what is in it.
+# A folder `build` beside the sources would stay, and the next wheel would take over its content.
 scratch = tempfile.mkdtemp(prefix="ops_dcnv3-")
 atexit.register(shutil.rmtree, scratch, ignore_errors=True)
 setup(

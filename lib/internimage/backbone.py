@@ -1,12 +1,13 @@
 """The InternImage backbone, for mmsegmentation configs: ``dict(type="InternImage", ...)``.
 
-Argument names and state-dict names are those of the public code, so its configs and checkpoints keep working;
-arguments of its classifier are gone.
+Argument names and state-dict names are those of the public code, so its configs and checkpoints keep working.
+Arguments of its classifier are in :mod:`lib.tools.imagenet`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -19,42 +20,40 @@ from ops_dcnv3 import DCNv3
 
 @MODELS.register_module()
 class InternImage(BaseModule):
-    """InternImage: ``(N, 3, H, W)`` to a tuple of ``(N, channels · 2^i, H / 4·2^i, W / 4·2^i)`` maps.
+    """InternImage: images ``(N, 3, H, W)`` to one map ``(N, channels · 2^i, H / (4·2^i), W / (4·2^i))`` per stage i.
 
     :data:`lib.internimage.variants.VARIANTS` holds the arguments of the published networks.
 
     Args:
-        core_op: the operator; there is only ``"DCNv3"``.
-        channels: of the first stage; each further stage has twice as many.
-        depths: blocks of each stage.
-        groups: of DCNv3, per stage.
-        mlp_ratio: hidden over outer width of the MLPs.
-        drop_rate: dropout after the stem and in the MLPs.
-        drop_path_rate: probability of leaving out a branch; the last block's, if ``drop_path_type`` is linear.
-        drop_path_type: ``"linear"`` rises from 0 with depth, ``"uniform"`` is the same everywhere.
+        core_op: the operator; ``"DCNv3"`` is the only one.
+        channels: channels of the first stage; each further stage has twice as many.
+        depths: number of blocks, per stage.
+        groups: groups of DCNv3, per stage.
+        mlp_ratio: hidden width of the MLPs over their outer width.
+        drop_rate: dropout after the stem and in the MLPs, 0 to 1.
+        drop_path_rate: probability of leaving out a branch (stochastic depth), 0 to 1.
+        drop_path_type: ``"linear"``: from 0 to ``drop_path_rate`` with depth; ``"uniform"``: the same in all blocks.
         act_layer: ``"GELU"``, ``"ReLU"`` or ``"SiLU"``.
         norm_layer: ``"LN"`` or ``"BN"`` in stem, downsampling and DCNv3; the blocks' own norms are ``"LN"``.
-        layer_scale: start of the learned factors on the branches; ``None``: none.
-        offset_scale: of DCNv3.
+        layer_scale: initial value of the learned factors on the branches; ``None``: no factors.
+        offset_scale, dw_kernel_size, center_feature_scale, remove_center: see :class:`ops_dcnv3.DCNv3`. With
+            ``center_feature_scale`` the stages' maps are normalised even if ``post_norm`` is set.
         post_norm: normalise the branches' results instead of their inputs.
-        dw_kernel_size: of DCNv3's depth-wise convolution; ``None``: 3.
         level2_post_norm, level2_post_norm_block_ids: normalise the third stage's map after these blocks.
         res_post_norm: normalise the branches' results as well as their inputs; excludes ``post_norm`` and
             ``layer_scale``.
-        center_feature_scale: of DCNv3; the stages' results are then normalised even with ``post_norm``.
-        remove_center: of DCNv3.
-        with_cp: recompute the blocks in the backward pass, which saves memory and costs time.
+        with_cp: activation checkpointing, which saves memory and costs time: recompute blocks in the backward pass.
         out_indices: stages whose maps are returned.
-        frozen_stages: -1: none; 0: the stem; k: the stem and the first k stages. What is frozen gets no
-            gradient and stays in evaluation mode.
-        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``, a file, a URL or a public name, which
+        frozen_stages: -1: none; 0: the stem; k: the stem and the first k stages. Frozen parts get no gradient and stay
+            in evaluation mode.
+        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``: a file, URL or name that
             ``init_weights`` loads with :func:`lib.internimage.checkpoints.loading.load_weights`.
 
     Raises:
-        ValueError: arguments that contradict each other; names the one to change.
+        ValueError: arguments that contradict each other; the message names the one to change.
 
-    Source: Wang et al., "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable
-    Convolutions", CVPR 2023, and its public code.
+    Source: Wang et al., "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable Convolutions",
+    CVPR 2023, and its public code.
     """
 
     def __init__(
@@ -85,18 +84,19 @@ class InternImage(BaseModule):
     ):
         super().__init__(init_cfg)
         self.out_indices, self.frozen_stages = tuple(out_indices), frozen_stages
-        stages = len(depths)
+        count = len(depths)
         _require(core_op == "DCNv3", "core_op", core_op, "'DCNv3'")
-        _require(len(groups) == stages, "groups", groups, f"one for each of the {stages} stages")
-        _require(set(self.out_indices) <= set(range(stages)), "out_indices", out_indices, f"0 to {stages - 1}")
-        _require(-1 <= frozen_stages <= stages, "frozen_stages", frozen_stages, f"-1 to {stages}")
+        _require(len(groups) == count, "groups", groups, f"one for each of the {count} stages")
+        _require(set(self.out_indices) <= set(range(count)), "out_indices", out_indices, f"0 to {count - 1}")
+        _require(-1 <= frozen_stages <= count, "frozen_stages", frozen_stages, f"-1 to {count}")
         _require(drop_path_type in ("linear", "uniform"), "drop_path_type", drop_path_type, "linear or uniform")
-        alone = not post_norm and layer_scale is None
-        _require(alone or not res_post_norm, "res_post_norm", True, "False with post_norm or layer_scale")
+        conflict = res_post_norm and (post_norm or layer_scale is not None)
+        _require(not conflict, "res_post_norm", True, "False with post_norm or layer_scale")
+        post_norm_block_ids = tuple(level2_post_norm_block_ids or ()) if level2_post_norm else ()
         if level2_post_norm:
-            ids = level2_post_norm_block_ids or ()
+            fits = post_norm_block_ids and set(post_norm_block_ids) <= set(range(depths[2]))
             expected = f"blocks 0 to {depths[2] - 1} of the third stage"
-            _require(ids and set(ids) <= set(range(depths[2])), "level2_post_norm_block_ids", ids, expected)
+            _require(fits, "level2_post_norm_block_ids", level2_post_norm_block_ids, expected)
         if init_cfg is not None:
             pretrained = init_cfg.get("type") == "Pretrained" and "checkpoint" in init_cfg
             _require(pretrained, "init_cfg", init_cfg, "dict(type='Pretrained', checkpoint=path)")
@@ -111,7 +111,7 @@ class InternImage(BaseModule):
             center_feature_scale=center_feature_scale,
             remove_center=remove_center,
         )
-        block = dict(
+        block: dict[str, Any] = dict(
             mlp_ratio=mlp_ratio,
             drop=drop_rate,
             post_norm=post_norm,
@@ -123,21 +123,21 @@ class InternImage(BaseModule):
         rates = iter(_drop_path_rates(drop_path_rate, drop_path_type, sum(depths)))
         self.levels = nn.ModuleList()
         for i, depth in enumerate(depths):
-            width, last = channels * 2**i, i == stages - 1
+            width = channels * 2**i
             self.levels.append(
                 Stage(
                     [Block(width, groups[i], drop_path=next(rates), **block) for _ in range(depth)],
                     width,
                     norm=not post_norm or center_feature_scale,
-                    post_norm_block_ids=level2_post_norm_block_ids if level2_post_norm and i == 2 else None,
-                    downsample=None if last else Downsample(width, norm_layer),
+                    post_norm_block_ids=post_norm_block_ids if i == 2 else (),
+                    downsample=Downsample(width, norm_layer) if i < count - 1 else None,
                 )
             )
-        self._start()
+        self._reset_parameters()
         self._freeze()
 
-    def _start(self) -> None:
-        """Initial values: linear layers from N(0, 0.02²) without bias, except DCNv3's, which set their own."""
+    def _reset_parameters(self) -> None:
+        """Set linear layers to N(0, 0.02²) without bias, except those of DCNv3, which initialises itself."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -147,12 +147,12 @@ class InternImage(BaseModule):
                 module.reset_parameters()
 
     def init_weights(self) -> None:
-        """Load ``init_cfg``'s checkpoint, if there is one; the constructor has set everything else.
+        """Load the checkpoint of ``init_cfg``, if there is one; the constructor initialises everything else.
 
         Raises:
             InputError: the checkpoint cannot be read or does not fit.
         """
-        # Without one there is nothing left to do: drawing offsets anew would undo DCNv3's start at zero.
+        # mmengine's own version would initialise the layers again and undo DCNv3's offsets of zero.
         if self.init_cfg is not None:
             load_weights(self, self.init_cfg["checkpoint"])
         self._is_init = True
@@ -169,7 +169,7 @@ class InternImage(BaseModule):
                 module.requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``(N, 3, H, W)`` to one contiguous ``(N, C, h, w)`` map per entry of ``out_indices``."""
+        """Return one contiguous map ``(N, C, h, w)`` per entry of ``out_indices``, for images ``(N, 3, H, W)``."""
         x = self.pos_drop(self.patch_embed(image))
         maps = []
         for i, level in enumerate(self.levels):

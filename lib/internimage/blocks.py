@@ -1,4 +1,4 @@
-"""What InternImage is made of: the stem, the block of DCNv3 and MLP, and the stage of blocks.
+"""Parts of InternImage: the stem, the block of DCNv3 and MLP, and the stage of blocks.
 
 Maps are channels last, ``(N, H, W, C)``, from the stem's output on. Attribute names are those of the public
 state dicts.
@@ -16,7 +16,7 @@ from ops_dcnv3.layers import activation, normalisation
 
 
 class Stem(nn.Module):
-    """Two strided convolutions: ``(N, 3, H, W)`` to ``(N, H/4, W/4, channels)``, sizes rounded up."""
+    """Two convolutions of stride 2: ``(N, 3, H, W)`` to ``(N, H/4, W/4, channels)``, sizes rounded up."""
 
     def __init__(self, channels: int, act_layer: str, norm_layer: str):
         super().__init__()
@@ -31,7 +31,7 @@ class Stem(nn.Module):
 
 
 class Downsample(nn.Module):
-    """``(N, H, W, C)`` to ``(N, H/2, W/2, 2·C)``, sizes rounded up."""
+    """Convolution of stride 2: ``(N, H, W, C)`` to ``(N, H/2, W/2, 2·C)``, sizes rounded up."""
 
     def __init__(self, channels: int, norm_layer: str):
         super().__init__()
@@ -57,19 +57,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """DCNv3, then an MLP, each added to its input; ``(N, H, W, C)`` to the same.
+    """Residual branches of DCNv3 and of an MLP: ``(N, H, W, C)`` to ``(N, H, W, C)``.
 
-    Args:
-        channels: C.
-        groups: groups of DCNv3.
-        mlp_ratio: the MLP's hidden width over C.
-        drop: dropout inside the MLP.
-        drop_path: probability of leaving out a branch, per image.
-        post_norm: normalise a branch's result instead of its input.
-        res_post_norm: normalise the result as well as the input.
-        layer_scale: start of a learned factor per channel on each branch; ``None``: no factor.
-        with_cp: recompute the block in the backward pass instead of storing what it needs.
-        dcn: further arguments of :class:`ops_dcnv3.DCNv3`.
+    Arguments as in :class:`lib.internimage.InternImage`, except ``drop``: dropout in the MLP, ``drop_path``:
+    probability of leaving out a branch, per image, and ``dcn``: further arguments of :class:`ops_dcnv3.DCNv3`.
     """
 
     def __init__(
@@ -106,38 +97,38 @@ class Block(nn.Module):
             y = gamma * y
         return x + self.drop_path(y)
 
-    def _both(self, x: Tensor) -> Tensor:
+    def _branches(self, x: Tensor) -> Tensor:
         x = self._branch(x, self.dcn, self.norm1, self.res_post_norm1, self.gamma1)
         return self._branch(x, self.mlp, self.norm2, self.res_post_norm2, self.gamma2)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(self._both, x, use_reentrant=False)
-        return self._both(x)
+            return checkpoint(self._branches, x, use_reentrant=False)
+        return self._branches(x)
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution, and the way to the next.
+    """Blocks of one resolution, and the downsampling to the next.
 
     Args:
-        blocks: all of ``channels``.
+        blocks: blocks of ``channels``.
         channels: C.
-        norm: normalise the stage's result.
-        post_norm_block_ids: blocks (from 0) after which the map is normalised; ``None``: none.
-        downsample: the way to the next stage, ``None`` in the last one.
+        norm: normalise the stage's map.
+        post_norm_block_ids: blocks (from 0) after which the map is normalised.
+        downsample: module whose result is the next stage's input; ``None`` in the last stage.
     """
 
     def __init__(self, blocks: list[Block], channels: int, *, norm: bool, post_norm_block_ids, downsample):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.norm = normalisation(channels) if norm else None
-        self.post_norm_block_ids = tuple(post_norm_block_ids or ())
+        self.post_norm_block_ids = tuple(post_norm_block_ids)
         if self.post_norm_block_ids:
             self.post_norms = nn.ModuleList(normalisation(channels) for _ in self.post_norm_block_ids)
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``(N, H, W, C)`` to the stage's map of that shape, and the next stage's input (``None`` at the end)."""
+        """Return the stage's map ``(N, H, W, C)`` and the next stage's input (``None`` in the last stage)."""
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i in self.post_norm_block_ids:

@@ -1,7 +1,7 @@
-"""Learning rates that fall from the last block of the backbone to the first, as InternImage is fine-tuned with.
+"""Layer-wise learning rate decay: rates that fall from the last block of the backbone to the first.
 
-Group for group and scale for scale this is the public ``CustomLayerDecayOptimizerConstructor``, including where
-it is surprising: a config that names its rates trains as it did there.
+Groups and scales equal those of the public ``CustomLayerDecayOptimizerConstructor``, its oddities included, so a public
+config trains as it did there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-_FIRST = (
+_STEM_RATE = (
     "backbone.patch_embed",
     "decode_head.mask_embed",
     "decode_head.cls_embed",
@@ -20,50 +20,50 @@ _FIRST = (
     "decode_head.query_embed",
     "decode_head.query_feat",
 )
-"""What learns at the stem's rate. The head's embeddings are among them in the public code."""
+"""Prefixes of parameters with the stem's rate; in the public code the head's embeddings are among them."""
 
 _OPTIONS = {"num_layers", "layer_decay_rate", "depths", "backbone_small_lr", "offset_lr_scale"}
 
 
 def layer_of(name: str, depths: Sequence[int]) -> int:
-    """Layer of a segmentor's parameter, from 0 (stem) to ``sum(depths) + 1`` (heads).
+    """Return the layer of a segmentor's parameter, from 0 (stem) to ``sum(depths) + 1`` (heads).
 
     Args:
         name: as in ``named_parameters()``.
-        depths: blocks of each stage of the backbone.
+        depths: number of blocks, per stage of the backbone.
     """
-    if name.startswith(_FIRST) or "level_embeds" in name:
+    if name.startswith(_STEM_RATE) or "level_embeds" in name:
         return 0
     if not name.startswith("backbone.levels."):
         return sum(depths) + 1
     _, _, stage, part, *rest = name.split(".")
     before = sum(depths[: int(stage)])
     if part in ("downsample", "norm"):
-        # A stage's end learns with the next stage's first block; the last stage's with its own first block.
+        # The end of a stage has the rate of the next stage's first block; in the last stage, of its own first block.
         return 1 + (before if int(stage) == len(depths) - 1 else before + depths[int(stage)])
-    # The k-th of a stage's post_norms learns with block k, wherever it stands; so it does in the public code.
+    # As in the public code, the k-th of a stage's post_norms has the rate of block k, wherever it is applied.
     return 1 + before + int(rest[0])
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Parameter groups with a learning rate by layer; one-dimensional parameters and norms do not decay.
+    """Parameter groups with a learning rate per layer; one-dimensional parameters and norms have no weight decay.
 
-    A parameter of layer i of L (heads: L) learns at ``lr · layer_decay_rate^(L - i)``. Each group carries the
-    public one's entries ``lr``, ``weight_decay``, ``lr_scale``, ``group_name`` and ``param_names``.
+    The rate of layer i of L (heads: L) is ``lr · layer_decay_rate^(L - i)``. As in the public code, groups have the
+    entries ``lr``, ``weight_decay``, ``lr_scale``, ``group_name`` and ``param_names``.
 
     Args:
-        optim_wrapper_cfg: with an ``optimizer`` that names ``lr`` and ``weight_decay``.
+        optim_wrapper_cfg: has an ``optimizer`` with ``lr`` and ``weight_decay``.
         paramwise_cfg:
             - ``num_layers``: number of blocks, the sum of ``depths``.
             - ``layer_decay_rate``: factor from one block to the one before.
-            - ``depths``: blocks of each stage.
-            - ``backbone_small_lr``: a tenth of the rate wherever the factor is below 1.
-            - ``offset_lr_scale``: factor on the backbone's ``sampling_offsets`` and ``reference_points``. An
-              InternImage has none (its offsets are called ``offset``), neither here nor in the public code.
+            - ``depths``: number of blocks, per stage.
+            - ``backbone_small_lr``: divide the rate by ten wherever the factor is below 1.
+            - ``offset_lr_scale``: factor on the backbone's ``sampling_offsets`` and ``reference_points``. InternImage
+              has none, neither here nor in the public code: its offsets are called ``offset``.
 
     Raises:
-        ValueError: a missing or unknown entry, or ``num_layers`` other than the sum of ``depths``.
+        ValueError: a missing or unknown entry, or ``num_layers`` is not the sum of ``depths``.
 
     Source: InternImage's public segmentation code, after BEiT's (Bao et al., ICLR 2022).
     """
@@ -80,10 +80,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             expected = f"{sum(options['depths'])}, the sum of depths"
             raise ValueError(f"paramwise_cfg: num_layers {options['num_layers']} (expected {expected})")
         if self.base_lr is None or self.base_wd is None:
-            raise ValueError("optimizer: lr and weight_decay are both needed, to be scaled")
+            raise ValueError("optimizer: lr or weight_decay is missing (expected both)")
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
-        """Append the groups of all of ``module``'s parameters that need a gradient to ``params``."""
+        """Append to ``params`` the groups of all parameters of ``module`` that need a gradient."""
         groups: dict[str, dict] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:

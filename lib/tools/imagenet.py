@@ -1,15 +1,11 @@
-"""InternImage with the classifier it was pre-trained with, and its accuracy on a folder of images.
+"""InternImage with its pre-training classifier, and the classifier's accuracy on a folder of images.
 
-``python -m lib.tools.imagenet FOLDER --checkpoint FILE`` labels the images of a folder with one sub-folder
-per class (sorted by name, as ImageNet's validation images are commonly kept) and prints how many are right. State-dict
-names are those of the public checkpoints.
+State-dict names are those of the public classification checkpoints.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,16 +25,16 @@ from lib.internimage.checkpoints.releases import fetch
 from lib.internimage.variants import VARIANTS
 from ops_dcnv3.layers import activation, normalisation
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN, _STD = np.array((0.485, 0.456, 0.406), np.float32), np.array((0.229, 0.224, 0.225), np.float32)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _EMBEDDING, _PROJECTED, _HEADS, _UPSAMPLING = 1024, 768, 16, 2
 
 SIZES = {"t": 224, "s": 224, "b": 224, "l": 384, "xl": 384, "h": 640, "g": 512}
-"""Side of the square image that each variant's published accuracy on ImageNet-1k is for, pixels."""
+"""Side in pixels of the square images that each variant's published accuracy on ImageNet-1k is measured with."""
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of queries ``(N, Q, C)`` to keys and values ``(N, K, C)``; gives ``(N, Q, out)``."""
+    """Multi-head attention: queries ``(N, Q, C)``, keys and values ``(N, K, C)`` to ``(N, Q, out)``."""
 
     def __init__(self, channels: int, heads: int, out: int):
         super().__init__()
@@ -56,7 +52,7 @@ class CrossAttention(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Tokens ``(N, K, C)`` to one ``(N, out)``: their mean attends to them."""
+    """Attention pooling: tokens ``(N, K, C)`` to ``(N, out)``, with their mean as the query."""
 
     def __init__(self, channels: int, heads: int, out: int, norm_layer: str):
         super().__init__()
@@ -69,13 +65,13 @@ class AttentionPooling(nn.Module):
 
 
 class InternImageClassifier(InternImage):
-    """InternImage and its classifier: ``(N, 3, H, W)`` normalised images to ``(N, num_classes)`` scores.
+    """InternImage and its classifier: normalised images ``(N, 3, H, W)`` to scores ``(N, num_classes)``.
 
     Args:
-        num_classes: classes.
-        cls_scale: width of the classifier's hidden layer over the last stage's (T to XL).
-        use_clip_projector: pool the last two stages' maps by attention (H and G) instead of averaging the last one's.
-        **kwargs: of :class:`lib.internimage.InternImage`, less ``out_indices``.
+        num_classes: number of classes.
+        cls_scale: width of the classifier's hidden layer over that of the last stage (T to XL).
+        use_clip_projector: pool the maps of the last two stages by attention (H and G) instead of averaging the last.
+        **kwargs: arguments of :class:`lib.internimage.InternImage` except ``out_indices``.
 
     Source: the public classification code of Wang et al., CVPR 2023.
     """
@@ -98,7 +94,7 @@ class InternImageClassifier(InternImage):
             self.conv_head = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), norm, act)
             self.head = nn.Linear(hidden, num_classes)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
         maps = super().forward(image)
         if not self.use_clip_projector:
             return self.head(self.conv_head(maps[0]).mean((2, 3)))
@@ -108,35 +104,35 @@ class InternImageClassifier(InternImage):
 
 
 def build(variant: str, num_classes: int = 1000, **changes) -> InternImageClassifier:
-    """A published classifier, without its weights.
+    """Build a published classifier, without its weights.
 
     Args:
         variant: key of :data:`lib.internimage.variants.VARIANTS`.
         num_classes: 1000, or 21841 (ImageNet-22k).
-        **changes: other arguments of the network.
+        **changes: arguments that differ from the variant's.
     """
     arguments = VARIANTS[variant] | dict(use_clip_projector=variant in ("h", "g"), drop_path_rate=0.0)
     if variant == "t":
-        arguments["layer_scale"] = None  # with factors on the branches only where it is segmented
+        arguments["layer_scale"] = None  # it has layer scale for segmentation only
     return InternImageClassifier(num_classes, **arguments | changes)
 
 
 def from_checkpoint(source: str | Path, *, ema: bool = False) -> tuple[InternImageClassifier, int]:
-    """The classifier in a public checkpoint, and the side of its images.
+    """Load the classifier of a public checkpoint.
 
     Args:
-        source: what :func:`lib.internimage.checkpoints.releases.fetch` takes.
-        ema: the running average of the weights, where the file holds it beside them.
+        source: file, URL or name, see :func:`lib.internimage.checkpoints.releases.fetch`.
+        ema: load the running average of the weights, where the file holds it beside them.
 
     Returns:
-        The network, in evaluation mode, and the side in pixels: the last number of the file's name (as in
-        ``internimage_l_22k_192to384.pth``) or that of :data:`SIZES`.
+        The network, in evaluation mode, and the side of its images in pixels: the last number of the file's name (as
+        in ``internimage_l_22k_192to384.pth``), or that of :data:`SIZES`.
 
     Raises:
-        InputError: the file cannot be read, or is of another network.
+        InputError: the file cannot be read, or holds another network.
     """
     path = fetch(source)
-    tensors = formats.weights(reading.read(path), path, ema)[0]
+    tensors = formats.weights(reading.read(path), path, ema).tensors
     stem, head = tensors.get("patch_embed.conv2.weight"), tensors.get("head.weight")
     if stem is None or head is None or head.ndim != 2:
         raise InputError(f"{path}: holds no InternImage with a classifier (expected a classification checkpoint).")
@@ -152,21 +148,18 @@ def from_checkpoint(source: str | Path, *, ema: bool = False) -> tuple[InternIma
 
 
 def prepare(image: Image.Image, size: int) -> Tensor:
-    """A picture as the public networks see it: ``float32 (3, size, size)``, normalised.
-
-    The shorter side becomes ``size`` (bicubic), of which the middle is cut out.
-    """
+    """Resize the shorter side to ``size`` (bicubic), crop the centre and normalise: ``float32 (3, size, size)``."""
     image = image.convert("RGB")
     width, height = image.size
     short = min(width, height)
     image = image.resize((size * width // short, size * height // short), Image.Resampling.BICUBIC)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     pixels = np.asarray(image.crop((left, top, left + size, top + size)), np.float32) / 255
-    return torch.from_numpy((pixels - np.float32(_MEAN)) / np.float32(_STD)).permute(2, 0, 1)
+    return torch.from_numpy((pixels - _MEAN) / _STD).permute(2, 0, 1)
 
 
 def read(path: Path, size: int) -> Tensor:
-    """The picture in a file, prepared; see :func:`prepare`.
+    """Read an image file for the network, see :func:`prepare`.
 
     Raises:
         InputError: the file is broken.
@@ -174,47 +167,91 @@ def read(path: Path, size: int) -> Tensor:
     try:
         with Image.open(path) as image:
             return prepare(image, size)
-    except (OSError, SyntaxError) as error:  # what Pillow answers a broken file with
-        raise InputError(f"{path}: not a readable picture ({error}); replace it, or take it out.") from None
+    except (OSError, SyntaxError) as error:  # Pillow raises these for a broken file
+        raise InputError(f"{path}: not a readable image ({error}); replace or remove it.") from None
 
 
 def labelled(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Pictures and their classes: the sub-folders of ``folder``, sorted by name, are the classes 0, 1, …
+    """List the images of a folder with one sub-folder per class, as ImageNet's validation images are commonly kept.
 
     Returns:
-        Files with their class, and the classes' names.
+        Files with their class (0, 1, … in the order of the sub-folders' names), and the classes' names.
 
     Raises:
-        InputError: no sub-folders, or no pictures in them.
+        InputError: no sub-folders, or no images in them.
     """
     folders = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
-    found = [
+    images = [
         (file, label)
         for label, path in enumerate(folders)
         for file in sorted(path.rglob("*"))
         if file.suffix.lower() in _SUFFIXES
     ]
-    if not found:
+    if not images:
         raise InputError(
-            f"{folder}: no pictures (expected one sub-folder per class, with {', '.join(sorted(_SUFFIXES))})."
+            f"{folder}: no images (expected one sub-folder per class, with {', '.join(sorted(_SUFFIXES))})."
         )
-    return found, [path.name for path in folders]
+    return images, [path.name for path in folders]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many of the images were labelled right."""
+    """Top-1 accuracy on a folder of images."""
 
     right: int
+    """Number of images with the right class."""
     images: int
+    """Number of images."""
+    size: int
+    """Side of the images, pixels."""
 
     @property
     def top1(self) -> float:
-        """Share of right labels, 0 to 1."""
+        """Top-1 accuracy, 0 to 1."""
         return self.right / self.images
+
+    def __str__(self) -> str:
+        return f"top-1 accuracy {self.top1:.3f} ({self.right} of {self.images} images, {self.size} pixels)"
 
 
 def evaluate(
+    checkpoint: str | Path,
+    folder: str | Path,
+    *,
+    ema: bool = False,
+    size: int | None = None,
+    batch_size: int = 32,
+    workers: int = 4,
+    device: str | None = None,
+) -> Accuracy:
+    """Evaluate a public checkpoint on a folder of images.
+
+    Args:
+        checkpoint: file, URL or name, see :func:`from_checkpoint`.
+        folder: see :func:`labelled`.
+        ema: evaluate the running average of the weights.
+        size: side of the images, pixels; ``None``: the checkpoint's.
+        batch_size: number of images per batch.
+        workers: number of threads that read images.
+        device: torch device; ``None``: a GPU if there is one.
+
+    Raises:
+        InputError: a checkpoint that cannot be read, another number of sub-folders than classes, a broken image.
+    """
+    labelled(folder)  # before a download of minutes
+    network, default_size = from_checkpoint(checkpoint, ema=ema)
+    return measure(
+        network,
+        folder,
+        size=size or default_size,
+        num_classes=network.head.out_features,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+    )
+
+
+def measure(
     network: nn.Module,
     folder: str | Path,
     *,
@@ -224,19 +261,16 @@ def evaluate(
     workers: int = 4,
     device: str | None = None,
 ) -> Accuracy:
-    """Accuracy of a classifier on a folder of images.
+    """Return the accuracy of a classifier, images ``(N, 3, size, size)`` to scores ``(N, num_classes)``.
 
     Args:
-        network: ``(N, 3, size, size)`` to ``(N, num_classes)``, in evaluation mode.
-        folder: see :func:`labelled`; with one sub-folder for each of the network's classes.
-        size: side of the images, pixels.
-        num_classes: of the network.
-        batch_size: images at a time.
-        workers: threads that read images.
-        device: torch device; ``None``: a GPU if there is one.
+        network: in evaluation mode.
+        folder: see :func:`labelled`; has one sub-folder per class of the network.
+        size, batch_size, workers, device: see :func:`evaluate`.
+        num_classes: number of classes of the network.
 
     Raises:
-        InputError: not as many sub-folders as classes, or a broken picture.
+        InputError: another number of sub-folders than classes, or a broken image.
     """
     images, classes = labelled(folder)
     if len(classes) != num_classes:
@@ -255,54 +289,14 @@ def evaluate(
         for batch, labels in _batches(pool, images, size, batch_size):
             right += int((network(batch.to(device)).argmax(1).cpu() == labels).sum())
             bar.update(len(labels))
-    return Accuracy(right, len(images))
+    return Accuracy(right, len(images), size)
 
 
 def _batches(pool: Executor, images, size: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches and their labels; the next one is read while the caller works on this one."""
+    """Yield batches and their labels; read the next batch while the caller works on the present one."""
     chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    ahead = None
+    coming = None
     for chunk in [*chunks, None]:
-        coming = chunk and [pool.submit(read, path, size) for path, _ in chunk]
-        if ahead:
-            files, labels = ahead
-            yield torch.stack([file.result() for file in files]), torch.tensor(labels)
-        ahead = chunk and (coming, [label for _, label in chunk])
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.tools.imagenet", description="Top-1 accuracy of an ImageNet checkpoint."
-    )
-    parser.add_argument("folder", help="one sub-folder of images per class; sorted, they are the classes")
-    parser.add_argument("--checkpoint", required=True, help="a file, a URL, or a name as internimage_t_1k_224")
-    parser.add_argument("--size", type=int, help="side of the images (default: the one in the checkpoint's name)")
-    parser.add_argument("--ema", action="store_true", help="the running average of the weights")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=4, help="threads that read images (default: 4)")
-    parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
-    args = parser.parse_args(arguments)
-    try:
-        labelled(args.folder)  # before a download of minutes
-        network, size = from_checkpoint(args.checkpoint, ema=args.ema)
-        accuracy = evaluate(
-            network,
-            args.folder,
-            size=args.size or size,
-            num_classes=network.head.out_features,
-            batch_size=args.batch_size,
-            workers=args.workers,
-            device=args.device,
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(
-        f"top-1 {100 * accuracy.top1:.2f} % ({accuracy.right} of {accuracy.images} images, {args.size or size} pixels)"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        current, coming = coming, chunk and [(pool.submit(read, path, size), label) for path, label in chunk]
+        if current:
+            yield torch.stack([file.result() for file, _ in current]), torch.tensor([label for _, label in current])

@@ -58,7 +58,7 @@ def build_config(
             further entries are :data:`MEMORY` and ``self_training`` (:class:`lib.training.self_training.Settings`).
         self_training: learn from the target's unlabelled frames as well.
         amp: mixed precision on GPUs: ``"bf16"``, ``"fp16"``, True (bf16 where the GPU has it, else fp16) or False.
-        load_from: weights to start from, see :func:`lib.internimage.checkpoints.loading.start`.
+        load_from: weights to start from, see :func:`lib.internimage.checkpoints.loading.parse_load_from`.
         hardware: what it will run on; None: this machine.
         work_dir: folder for checkpoints and logs.
 
@@ -236,11 +236,11 @@ def _start_weights(cfg: Config, load_from: str | Mapping) -> dict:
 
     from lib.internimage.checkpoints import loading, releases
 
-    source, options = loading.start(load_from)
+    source, options = loading.parse_load_from(load_from)
     source = str(releases.fetch(source).resolve())
     import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.default_scope)
     with torch.device("meta"):
         network = MODELS.build(deepcopy(cfg.model))
-    print(loading.check(network, source, allow_backbone=True, **options))
+    print(loading.check_weights(network, source, allow_backbone=True, **options))
     return dict(type="StartWeightsHook", source=source, **options)

@@ -63,7 +63,7 @@ def test_wrappings_are_taken_off(content, backbone, path):
     torch.save(content, path)
     report = load_weights(backbone, path)
     assert values(backbone) == {2.0}
-    assert (report.loaded, report.dropped, report.kept) == (len(WEIGHTS), (), ())
+    assert (report.loaded, report.left_out, report.untouched) == (len(WEIGHTS), {}, {})
 
 
 def test_files_from_before_torch_1_6_are_read(backbone, path):
@@ -75,7 +75,7 @@ def test_files_from_before_torch_1_6_are_read(backbone, path):
 def test_a_backbone_leaves_heads_behind_and_says_so(backbone, path):
     decode = {"decode_head.conv_seg.weight": torch.ones(2), "auxiliary_head.conv_seg.weight": torch.ones(2)}
     torch.save({"state_dict": under("backbone.", WEIGHTS) | decode}, path)
-    assert load_weights(backbone, path).dropped == tuple(decode)
+    assert tuple(load_weights(backbone, path).left_out) == tuple(decode)
     names = (
         "conv_head.0.weight",
         "head.bias",
@@ -85,7 +85,7 @@ def test_a_backbone_leaves_heads_behind_and_says_so(backbone, path):
         "dcnv3_head_x3.bias",
     )
     torch.save({"model": WEIGHTS | {name: torch.ones(2) for name in names}}, path)
-    assert load_weights(backbone, path).dropped == names
+    assert tuple(load_weights(backbone, path).left_out) == names
 
 
 def test_a_segmentor_takes_everything_or_nothing(path):
@@ -96,7 +96,7 @@ def test_a_segmentor_takes_everything_or_nothing(path):
     torch.save(marked(Segmentor(classes=4), 3.0).state_dict(), path)
     message = (
         r"weights.pth: fits the network's backbone, but not its heads \(decode_head.weight is \(4, 64, 1, 1\) "
-        r"there and \(3, 64, 1, 1\) in the network; of the network's \d+ weights 2 have"
+        r"in the file and \(3, 64, 1, 1\) in the network; of the network's \d+ weights 2 have"
     )
     with pytest.raises(InputError, match=message):
         load_weights(segmentor, path)
@@ -108,7 +108,8 @@ def test_a_segmentor_may_start_from_a_backbone_when_allowed(path):
     torch.save({"model": WEIGHTS | {"head.bias": torch.ones(2)}}, path)
     report = load_weights(segmentor, path, allow_backbone=True)
     assert values(segmentor.backbone) == {2.0} and values(segmentor.decode_head) == {0.0}
-    assert report.kept == ("decode_head.weight", "decode_head.bias") and report.dropped == ("head.bias",)
+    assert tuple(report.untouched) == ("decode_head.weight", "decode_head.bias")
+    assert tuple(report.left_out) == ("head.bias",)
     torch.save(WEIGHTS, path)
     with pytest.raises(InputError, match="holds a backbone alone"):
         load_weights(segmentor, path)
@@ -124,13 +125,13 @@ def edited(**changes) -> dict:
     [
         (
             InternImage(**TINY | dict(channels=12)).state_dict(),
-            r"looks like a checkpoint of another variant \(patch_embed.conv1.weight is \(6, 3, 3, 3\) there and "
+            r"looks like a checkpoint of another variant \(patch_embed.conv1.weight is \(6, 3, 3, 3\) in the file and "
             rf"\(4, 3, 3, 3\) in the network; of the network's {len(WEIGHTS)} weights \d+ have another shape and "
             r"0 are missing, and 0 of the file's are left over\)",
         ),
         (
             edited(without="levels.2.norm.0.bias"),
-            r"another variant \(levels.2.norm.0.bias \(32,\) of the network is not there; .* 1 are missing, and 0 of",
+            r"another variant \(levels.2.norm.0.bias \(32,\) of the network is not in the file; .* 1 are missing",
         ),
         (
             edited(plus={"levels.0.blocks.0.gamma1": torch.ones(8)}),

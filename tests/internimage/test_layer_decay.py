@@ -105,7 +105,7 @@ def test_offset_rates_reach_attention_in_a_backbone_only():
         ({}, dict(depths=[1, 2, 3]), r"num_layers 8 \(expected 6, the sum of depths\)"),
         ({}, dict(decay_rate=0.9), "paramwise_cfg: with decay_rate"),
         ({}, dict(layer_decay_rate=None), "paramwise_cfg: without layer_decay_rate"),
-        (dict(lr=None), {}, "optimizer: lr and weight_decay"),
+        (dict(lr=None), {}, "optimizer: lr or weight_decay is missing"),
     ],
 )
 def test_wrong_settings_are_named(optimizer, options, message):
@@ -145,7 +145,7 @@ class Named(nn.Module):
 
 @pytest.mark.parametrize("variant", ["t", "h"])
 def test_groups_of_whole_networks_are_the_public_ones(variant):
-    """InternImage-T with UperNet and InternImage-H with Mask2Former, against what the public constructor made of them."""
+    """InternImage-T with UperNet and InternImage-H with Mask2Former, against the groups of the public constructor."""
     stored = json.loads(gzip.decompress((GOLDEN / "layer_decay_groups.json.gz").read_bytes()))[variant]
     config = dict(optimizer=dict(type="AdamW", lr=1.0, weight_decay=0.05))
     found = LayerDecayOptimWrapperConstructor(config, stored["options"])(Named(stored["ndim"])).optimizer.param_groups

@@ -16,9 +16,9 @@ from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
 from lib.internimage import InternImage
 from lib.internimage.checkpoints import class_rows, formats
-from lib.internimage.checkpoints.loading import check, load_weights, start
+from lib.internimage.checkpoints.loading import check_weights, load_weights, parse_load_from
 from lib.internimage.variants import VARIANTS
-from lib.tools import convert
+from lib.tools.convert import convert
 from tests.builders import published
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -85,13 +85,13 @@ def test_classification_checkpoints_of_every_variant_start_a_backbone(variant, p
     weights = pretrained(variant)
     top = thin(PROJECTOR if variant in ("h", "g") else HEAD)
     torch.save({"model": weights | top, "max_accuracy": 83.5, "epoch": 299}, path)
-    report = check(backbone(variant), path)
-    assert report.loaded == len(weights) and set(report.dropped) == set(top) and report.key == "model"
+    report = check_weights(backbone(variant), path)
+    assert report.loaded == len(weights) and set(report.left_out) == set(top) and report.key == "model"
     factors = 2 * sum(VARIANTS["t"]["depths"]) if variant == "t" else 0
-    assert len(report.kept) == factors and all(name.endswith(("gamma1", "gamma2")) for name in report.kept)
+    assert len(report.untouched) == factors and all(name.endswith(("gamma1", "gamma2")) for name in report.untouched)
     other = "s" if variant != "s" else "t"
     with pytest.raises(InputError, match="another variant"):
-        check(backbone(other), path)
+        check_weights(backbone(other), path)
 
 
 @pytest.mark.parametrize("variant", ["t", "h"])
@@ -101,17 +101,17 @@ def test_segmentation_checkpoints_fit_whole_networks_and_backbones(variant, pref
     assert any(name.startswith("decode_head.psp_modules.0.1.") for name in shapes)
     content = {"meta": {"CLASSES": ("road",), "mmseg_version": "0.27.0"}, "state_dict": under(prefix, thin(shapes))}
     torch.save(content, path)
-    whole = check(segmentor(variant, 19), path)
-    assert (whole.loaded, whole.dropped, whole.kept) == (len(shapes), (), ())
-    alone = check(backbone(variant), path)
+    whole = check_weights(segmentor(variant, 19), path)
+    assert (whole.loaded, whole.left_out, whole.untouched) == (len(shapes), {}, {})
+    alone = check_weights(backbone(variant), path)
     assert alone.loaded == len(published()[variant]["shapes"])
-    assert alone.dropped and set(alone.left_out.values()) == {"of a head, and the network is a backbone alone"}
+    assert alone.left_out and set(alone.left_out.values()) == {"of a head, and the network is a backbone alone"}
 
 
 def test_the_release_for_transformers_has_other_names(path):
     weights = pretrained("s")
     torch.save(under("model.", {re.sub(r"gamma([12])$", r"layer_scale\1", k): v for k, v in weights.items()}), path)
-    report = check(backbone("s"), path)
+    report = check_weights(backbone("s"), path)
     assert report.loaded == len(weights) and report.renamed == 66
 
 
@@ -123,7 +123,7 @@ def test_networks_trained_without_factors_compute_the_same_with_factors_of_one(p
     torch.save({"model": plain.state_dict()}, path)
     scaled = InternImage(**TINY, layer_scale=0.1, drop_path_rate=0.0)
     report = load_weights(scaled, path)
-    assert report.loaded == len(plain.state_dict()) and len(report.kept) == 8
+    assert report.loaded == len(plain.state_dict()) and len(report.untouched) == 8
     image = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(scaled(image), plain(image))
     # The other way round there is no such network.
@@ -155,7 +155,7 @@ def test_averages_are_used_when_asked_for(path):
     for content in (classification, mmcv1):
         assert (used(content, path), used(content, path, ema=True)) == (1.0, 2.0)
     torch.save(mmcv1, path)
-    assert set(check(InternImage(**TINY), path).left_out.values()) == {"a running average of the weights"}
+    assert set(check_weights(InternImage(**TINY), path).left_out.values()) == {"a running average of the weights"}
     # mmengine keeps the average as the weights.
     mmengine = {"state_dict": filled(2.0), "ema_state_dict": under("module.", filled(1.0)) | {"steps": torch.tensor(9)}}
     assert used(mmengine, path) == used(mmengine, path, ema=True) == 2.0
@@ -256,7 +256,7 @@ def test_a_mask2former_checkpoint_is_loaded_whole(path):
     torch.save({"state_dict": masks(13)}, path)
     network = Masks(13)
     report = load_weights(network, path)
-    assert (report.renamed, report.kept) == (2, ())
+    assert (report.renamed, report.untouched) == (2, {})
     assert report.left_out == dict.fromkeys(
         ("decode_head.conv_seg.weight", "decode_head.conv_seg.bias"), "never used by Mask2Former"
     )
@@ -352,7 +352,8 @@ def test_other_classes_are_refused_unless_said(path):
     network = Heads(13)
     stood = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     message = (
-        r"fits but for its number of classes \(decode_head.conv_seg.weight has 19 rows there and 13 in the network\)"
+        r"fits but for its number of classes \(decode_head.conv_seg.weight has 19 rows in the file and 13 in the "
+        r"network\)"
         r".*load_from {checkpoint: weights.pth, classes: cityscapes}"
     )
     for options, expected in (
@@ -368,7 +369,7 @@ def test_other_classes_are_refused_unless_said(path):
     with pytest.raises(InputError, match="no names are known for a network of 14 classes"):
         load_weights(Heads(14), path, classes="cityscapes")
     assert all(torch.equal(tensor, stood[name]) for name, tensor in network.state_dict().items())
-    assert class_rows.origins(("road", "rider"), get_classes("mapillary_v1")) == [13, 20]
+    assert class_rows.match(("road", "rider"), get_classes("mapillary_v1")) == [13, 20]
 
 
 # In part
@@ -385,7 +386,7 @@ def test_parts_are_loaded_only_when_asked_for(path):
     report = load_weights(network, path, partial=True)
     assert report.left_out["decode_head.extra.weight"] == "no such weight in the network"
     assert report.left_out["decode_head.conv_seg.bias"] == "another shape than the network's"
-    assert report.untouched["backbone.levels.1.norm.0.weight"] == "not there"
+    assert report.untouched["backbone.levels.1.norm.0.weight"] == "missing in the file"
     assert report.loaded == len(network.state_dict()) - 5
     torch.save({"layer1.weight": torch.ones(2)}, path)
     with pytest.raises(InputError, match="another kind of network"):
@@ -395,17 +396,19 @@ def test_parts_are_loaded_only_when_asked_for(path):
 def test_the_report_reads_as_text(path):
     torch.save({"state_dict": masks(19)}, path)
     text = str(load_weights(Masks(13), path, classes="cityscapes"))
-    assert re.search(r"weights.pth under 'state_dict': \d+ weights loaded, 2 of them by their names of today", text)
+    assert re.search(
+        r"weights.pth under 'state_dict': \d+ weights loaded, 2 of them renamed from older frameworks", text
+    )
     assert "left out: 2 (never used by Mask2Former), decode_head.conv_seg.weight …" in text
     assert "Construction from building" in text and "starting anew: Background" in text
 
 
-def test_how_users_write_a_start():
-    assert start("a.pth") == start(Path("a.pth")) == ("a.pth", {})
-    assert start({"checkpoint": "a.pth", "classes": []}) == ("a.pth", {"classes": []})
+def test_how_users_write_load_from():
+    assert parse_load_from("a.pth") == parse_load_from(Path("a.pth")) == ("a.pth", {})
+    assert parse_load_from({"checkpoint": "a.pth", "classes": []}) == ("a.pth", {"classes": []})
     for wrong, fault in (({"classes": []}, "no checkpoint"), ({"checkpoint": "a", "class": 1}, "'class'")):
         with pytest.raises(InputError, match=f"load_from: {fault} .*checkpoint, classes, ema, partial"):
-            start(wrong)
+            parse_load_from(wrong)
 
 
 # Files that need more than weights
@@ -415,15 +418,16 @@ class Settings:
     """Stands for a configuration object pickled beside the weights."""
 
 
-def test_trusted_files_are_converted(path, capsys):
+def test_trusted_files_are_converted(path):
     weights = InternImage(**TINY).state_dict()
     torch.save({"model": weights, "config": Settings(), "epoch": 3, "optimizer": {"state": {0: weights}}}, path)
     new = path.with_name("new.pth")
-    with pytest.raises(InputError, match=r"would run code .*Settings.*python -m lib.tools.convert \S+weights.pth \S+"):
+    with pytest.raises(InputError, match=r"would run code .*Settings.*fisheye convert \S+weights.pth \S+"):
         load_weights(InternImage(**TINY), path)
-    assert convert.main([str(path), str(new)]) == 0
-    assert f"{len(weights)} tensors" in capsys.readouterr().out
+    assert convert(path, new) == len(weights)
     assert load_weights(InternImage(**TINY), new).loaded == len(weights)
     torch.save({"epoch": 3}, path)
-    assert convert.main([str(path), str(new)]) == 1
-    assert "holds no tensors" in capsys.readouterr().err
+    with pytest.raises(InputError, match="weights.pth: holds no tensors"):
+        convert(path, new)
+    with pytest.raises(InputError, match="no such file"):
+        convert(path.with_name("gone.pth"), new)

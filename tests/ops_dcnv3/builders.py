@@ -1,4 +1,6 @@
-"""Calls of the operator that several test modules make, and the comparison with the PyTorch implementation."""
+"""Sample inputs of the operator, for all its tests, and comparisons with the PyTorch implementation."""
+
+from typing import NamedTuple
 
 import torch
 from torch.testing import assert_close
@@ -6,69 +8,90 @@ from torch.testing import assert_close
 from ops_dcnv3 import reference
 from ops_dcnv3.reference import Geometry
 
-TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-13, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
-"""Of the largest magnitude: two roundings to the type, or the order of the sums."""
-NAMES = ("out", "grad_input", "grad_offset", "grad_mask")
-SETTINGS = {
-    "plain": dict(),
-    "stride 2": dict(stride_h=2, stride_w=2),
-    "dilation 2": dict(dilation_h=2, dilation_w=2, padding_h=2, padding_w=2, offset_scale=0.5),
-    "5x5": dict(kernel_h=5, kernel_w=5, padding_h=2, padding_w=2),
-    "11x11": dict(kernel_h=11, kernel_w=11, padding_h=5, padding_w=5),
-    "remove_center": dict(remove_center=True, offset_scale=0.9),
-    "not square": dict(kernel_h=3, kernel_w=2, stride_w=3, padding_h=0, dilation_w=2),
-    "one point": dict(kernel_h=1, kernel_w=1, padding_h=0, padding_w=0),
-    "turned about": dict(offset_scale=-1.5),
-    "on pixels": dict(spread=0.0),
-    "a little outside": dict(spread=4.0),
-    "far outside": dict(spread=30.0),
-}
 
-
-def tensors(shape, setting, spread=1.5, seed=0, dtype=torch.float64):
-    """Random input, offset and mask for one call; ``spread`` is the offsets' in pixels."""
-    n, height, width, channels = shape
-    pair = {key: (v, v) if isinstance(v, int) else v for key, v in setting.items()}
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (pair[k] for k in ("kernel_size", "stride", "padding", "dilation"))
-    place = (n, (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1)
-    points = setting["groups"] * (kh * kw - setting["remove_center"])
-    random = torch.Generator().manual_seed(seed)
-    return (
-        torch.randn(n, height, width, channels, generator=random, dtype=dtype),
-        torch.randn(*place, points * 2, generator=random, dtype=dtype) * spread,
-        torch.rand(*place, points, generator=random, dtype=dtype),
-    )
-
-
-def setting(**changed):
+def setting(**changed) -> dict:
+    """Arguments of ``dcnv3`` beside its tensors."""
     plain = dict(kernel_size=3, stride=1, padding=1, dilation=1, groups=2, offset_scale=1.0, remove_center=False)
     return plain | changed
 
 
-def case(size, groups=2, width=4, dtype=torch.float32, spread=1.5, seed=0, device="cpu", **changed):
-    """Tensors (input, offset, mask, gradient of the output) and the geometry of one call."""
-    plain = dict(kernel_h=3, kernel_w=3, stride_h=1, stride_w=1, padding_h=1, padding_w=1, dilation_h=1, dilation_w=1)
-    geometry = Geometry(**plain | dict(offset_scale=1.0, remove_center=False) | changed, groups=groups)
-    images, *area = size
-    place = (images, *geometry.output_size(*area))
+class Sample(NamedTuple):
+    arguments: dict
+    spread: float = 1.5
+    """Standard deviation of the offsets, pixels."""
+
+
+SAMPLES = {
+    "plain": Sample(setting()),
+    "stride 2": Sample(setting(stride=2)),
+    "dilation 2": Sample(setting(dilation=2, padding=2, offset_scale=0.5)),
+    "5x5": Sample(setting(kernel_size=5, padding=2)),
+    "11x11": Sample(setting(kernel_size=11, padding=5)),
+    "remove_center": Sample(setting(remove_center=True, offset_scale=0.9)),
+    "not square": Sample(setting(kernel_size=(3, 2), stride=(1, 3), padding=(0, 1), dilation=(1, 2))),
+    "one point": Sample(setting(kernel_size=1, padding=0)),
+    "negative scale": Sample(setting(offset_scale=-1.5)),
+    "on pixels": Sample(setting(), 0.0),
+    "a little outside": Sample(setting(), 4.0),
+    "far outside": Sample(setting(), 30.0),
+}
+
+
+def geometry(arguments: dict) -> Geometry:
+    """The arguments in the order of the operator's schema."""
+    names = ("kernel_size", "stride", "padding", "dilation")
+    pairs = [size if isinstance(size, tuple) else (size, size) for size in (arguments[name] for name in names)]
+    rest = (arguments[name] for name in ("groups", "offset_scale", "remove_center"))
+    return Geometry(*(size for pair in pairs for size in pair), *rest)
+
+
+def tensors(shape, arguments, spread=1.5, seed=0, dtype=torch.float64, device="cpu"):
+    """Random input ``(N, H, W, C)``, offset and mask for one call."""
+    batch, height, width, channels = shape
+    call = geometry(arguments)
+    place = (batch, *call.output_size(height, width))
+    count = call.groups * call.points
     random = torch.Generator(device).manual_seed(seed)
-    shapes = ((*size, groups * width), (*place, groups * geometry.points * 2), (*place, groups * geometry.points))
-    made = [torch.randn(shape, generator=random, device=device) for shape in (*shapes, (*place, groups * width))]
-    made[1] *= spread
-    return [tensor.to(dtype) for tensor in made], geometry
+    make = dict(generator=random, dtype=dtype, device=device)
+    return (
+        torch.randn(batch, height, width, channels, **make),
+        torch.randn(*place, count * 2, **make) * spread,
+        torch.randn(*place, count, **make),
+    )
 
 
-def on_gpu(tensors, geometry):
+TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-13, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+"""Of the largest magnitude: two roundings to the type, or the order of the sums."""
+NAMES = ("out", "grad_input", "grad_offset", "grad_mask")
+
+
+def case(size, width=4, dtype=torch.float32, spread=1.5, seed=0, device="cpu", **changed):
+    """Tensors (input, offset, mask, gradient of the output) and the geometry of one call."""
+    arguments = setting(**changed)
+    shape = (*size, arguments["groups"] * width)
+    inputs = tensors(shape, arguments, spread, seed, torch.float32, device)
+    random = torch.Generator(device).manual_seed(seed + 1000)
+    grad = torch.randn(*inputs[1].shape[:3], shape[3], generator=random, device=device)
+    return [tensor.to(dtype) for tensor in (*inputs, grad)], geometry(arguments)
+
+
+def sample(name, size, **changed):
+    """The case of a sample."""
+    arguments, spread = SAMPLES[name]
+    return case(size, spread=spread, **arguments | changed)
+
+
+def on_gpu(inputs, call):
     """Output and three gradients, by the operators themselves."""
-    *inputs, grad = (tensor.cuda() for tensor in tensors)
-    out = torch.ops.ops_dcnv3.dcnv3(*inputs, *geometry)
-    return out, *torch.ops.ops_dcnv3.dcnv3_backward(grad, *inputs, *geometry)
+    *inputs, grad = (tensor.cuda() for tensor in inputs)
+    out = torch.ops.ops_dcnv3.dcnv3(*inputs, *call)
+    return out, *torch.ops.ops_dcnv3.dcnv3_backward(grad, *inputs, *call)
 
 
-def assert_right(kernel, tensors, geometry):
-    *inputs, grad = tensors
-    expected = reference.forward(*inputs, geometry), *reference.backward(grad, *inputs, geometry)
-    for name, value, right in zip(NAMES, kernel(tensors, geometry), expected, strict=True):
+def assert_right(kernel, inputs, call):
+    *arguments, grad = inputs
+    expected = reference.forward(*arguments, call), *reference.backward(grad, *arguments, call)
+    for name, value, right in zip(NAMES, kernel(inputs, call), expected, strict=True):
         assert value.dtype == right.dtype and value.shape == right.shape
         limit = TOLERANCE[right.dtype] * (right.abs().max().item() if right.numel() else 1)
         assert_close(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from ops_dcnv3 import DCNv3, dcnv3
-from tests.ops_dcnv3.builders import setting, tensors
+from tests.ops_dcnv3.builders import SAMPLES, setting, tensors
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dcnv3_op.npz")
 
@@ -79,21 +79,10 @@ def test_it_is_its_definition(width, size, groups, spread, **rest):
     assert_close(dcnv3(*inputs, groups=groups, **rest), torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
 
 
-SMALL = {
-    "odd group width": ((2, 2, 3, 6), setting(), 1.5),
-    "stride 2": ((1, 4, 6, 2), setting(stride=2), 1.5),
-    "dilation 2": ((1, 4, 3, 2), setting(dilation=2, padding=2, groups=1, offset_scale=0.5), 1.5),
-    "5x5": ((1, 2, 3, 3), setting(kernel_size=5, padding=2, groups=1), 1.5),
-    "remove_center": ((1, 3, 3, 4), setting(remove_center=True, offset_scale=2.0), 1.5),
-    "not square": ((1, 4, 6, 2), setting(kernel_size=(3, 2), padding=(0, 1), stride=(1, 2), dilation=(1, 2)), 1.5),
-    "far outside": ((1, 3, 4, 2), setting(groups=1), 8.0),
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name not in ("11x11", "on pixels")])
 def test_gradients_in_float64(name):
-    shape, arguments, spread = SMALL[name]
-    inputs = [t.requires_grad_() for t in tensors(shape, arguments, spread)]
+    arguments, spread = SAMPLES[name]  # on a pixel, differences do not give the derivative
+    inputs = [t.requires_grad_() for t in tensors((1, 3, 4, 6), arguments, spread)]
     assert torch.autograd.gradcheck(lambda *t: dcnv3(*t, **arguments), inputs)
 
 

@@ -14,26 +14,26 @@ import torch
 from torch.testing import assert_close
 
 from ops_dcnv3 import compilation, kernels
-from tests.ops_dcnv3.builders import NAMES, SETTINGS, TOLERANCE, assert_right, case, on_gpu
+from tests.ops_dcnv3.builders import NAMES, SAMPLES, TOLERANCE, assert_right, case, on_gpu, sample
 
 
 def emulated(library):
-    def run(tensors, geometry):
-        input, offset, mask, grad = (tensor.contiguous() for tensor in tensors)
-        dtype, width = input.dtype, input.shape[3] // geometry.groups
+    def run(inputs, call):
+        input, offset, mask, grad = (tensor.contiguous() for tensor in inputs)
+        dtype, width = input.dtype, input.shape[3] // call.groups
         sums = torch.promote_types(dtype, torch.float32)
         results = torch.full_like(grad, 7), torch.zeros_like(input, dtype=sums), torch.full_like(offset, 7)
         results = *results, torch.full_like(mask, 7)
         vectors = (16 // dtype.itemsize, 4 if dtype.itemsize == 2 else 1)
         vector = next((v for v in vectors if width % v == 0), 1)
-        settings = [int(v) for v in geometry[:9]] + [int(geometry.remove_center)]
+        settings = [int(v) for v in call[:9]] + [int(call.remove_center)]
         pointers = [tensor.data_ptr() for tensor in (grad, input, offset, mask, *results)]
         code = [torch.float32, torch.float64, torch.float16, torch.bfloat16].index(dtype)
         failed = library.emulate(
             code,
             vector,
             (ctypes.c_int64 * 10)(*settings),
-            ctypes.c_double(geometry.offset_scale),
+            ctypes.c_double(call.offset_scale),
             (ctypes.c_int64 * 4)(*input.shape),
             (ctypes.c_void_p * 8)(*pointers),
         )
@@ -55,8 +55,10 @@ def kernel(request, tmp_path_factory):
     nvcc = shutil.which("nvcc")
     if not nvcc:
         pytest.skip("no CUDA headers: nvcc is not installed")
-    told = subprocess.run([nvcc, "-E", "-v", "-x", "cu", "/dev/null"], capture_output=True, text=True).stderr
-    top = next((Path(line.removeprefix("#$ TOP=")) for line in told.splitlines() if line.startswith("#$ TOP=")), None)
+    verbose = subprocess.run([nvcc, "-E", "-v", "-x", "cu", "/dev/null"], capture_output=True, text=True).stderr
+    top = next(
+        (Path(line.removeprefix("#$ TOP=")) for line in verbose.splitlines() if line.startswith("#$ TOP=")), None
+    )
     if top is None or not (top / "include" / "cuda_fp16.h").exists():
         pytest.skip(f"no CUDA headers beside {nvcc}")
     target = tmp_path_factory.mktemp("emulation") / "emulated.so"
@@ -81,9 +83,9 @@ def kernel(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_every_setting(kernel, name, dtype):
-    assert_right(kernel, *case((2, 13, 17), groups=3, width=16, dtype=dtype, **SETTINGS[name]))
+    assert_right(kernel, *sample(name, (2, 13, 17), groups=3, width=16, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -103,21 +105,21 @@ def test_every_image_size(kernel, size):
 
 
 def test_on_a_pixel_the_derivative_is_the_one_toward_plus(kernel):
-    (input, offset, mask, grad), geometry = case((1, 5, 5), dtype=torch.float64, spread=0.0)
-    exact, moved = (kernel((input, offset + shift, mask, grad), geometry) for shift in (0.0, 1e-9))
+    (input, offset, mask, grad), call = case((1, 5, 5), dtype=torch.float64, spread=0.0)
+    exact, moved = (kernel((input, offset + shift, mask, grad), call) for shift in (0.0, 1e-9))
     for a, b in zip(exact, moved, strict=True):
         assert_close(a, b, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("lost", [1e30, float("inf"), float("-inf"), float("nan")])
 def test_lost_locations_sample_zeros(kernel, lost):
-    (input, offset, mask, grad), geometry = case((1, 4, 4))
-    assert not any(value.any() for value in kernel((input, torch.full_like(offset, lost), mask, grad), geometry))
+    (input, offset, mask, grad), call = case((1, 4, 4))
+    assert not any(value.any() for value in kernel((input, torch.full_like(offset, lost), mask, grad), call))
 
 
 def test_all_but_grad_input_repeats_to_the_last_bit(kernel):
-    tensors, geometry = case((2, 13, 19), groups=4, width=16)
-    first, second = (kernel(tensors, geometry) for _ in range(2))
+    inputs, call = case((2, 13, 19), groups=4, width=16)
+    first, second = (kernel(inputs, call) for _ in range(2))
     for name, a, b in zip(NAMES, first, second, strict=True):
         tolerance = 5e-6 * a.abs().max().item() if name == "grad_input" else 0
         assert_close(a, b, rtol=0, atol=tolerance, msg=lambda text, at=name: f"{at}: {text}")

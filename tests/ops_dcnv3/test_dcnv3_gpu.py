@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from ops_dcnv3 import kernels
-from tests.ops_dcnv3.builders import SETTINGS, TOLERANCE, assert_right, case, on_gpu
+from tests.ops_dcnv3.builders import SAMPLES, TOLERANCE, assert_right, case, on_gpu, sample
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -20,10 +20,10 @@ def built():
         pytest.fail(f"no CUDA kernels: {kernels.absent['cuda']}. Run `python -m ops_dcnv3.build`.")
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("width", [3, 8])
 def test_gradients_in_float64(width, name):
-    (*inputs, _), geometry = case((1, 4, 5), width=width, dtype=torch.float64, **SETTINGS[name])
+    (*inputs, _), geometry = sample(name, (1, 4, 5), width=width, dtype=torch.float64)
     if name == "on pixels":
         inputs[1] += 0.5  # on a pixel, differences do not give the derivative
     inputs = [tensor.cuda().requires_grad_() for tensor in inputs]
@@ -46,7 +46,7 @@ def test_any_memory_layout_will_do(dtype):
 
 @pytest.mark.parametrize("size", [(0, 4, 5), (1, 0, 3), (2, 0, 0)])
 def test_empty_batches_and_images(size):
-    assert_right(on_gpu, *case(size, padding_h=2, padding_w=2))
+    assert_right(on_gpu, *case(size, padding=2))
 
 
 def test_the_operators_are_well_behaved():

@@ -6,24 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops_dcnv3 import DCNv3, dcnv3, kernels, reference_only
+from tests.ops_dcnv3.builders import SAMPLES, geometry, setting, tensors
 
 pytestmark = pytest.mark.skipif("cpu" in kernels.absent, reason=f"no kernels: {kernels.absent.get('cpu')}")
 
 
-def case(seed=0, n=2, height=7, width=9, groups=3, depth=5, kernel=3, dtype=torch.float32, spread=1.0, **options):
+def case(shape=(2, 7, 9, 15), seed=0, dtype=torch.float32, spread=1.0, **changed):
     """Random arguments of ``dcnv3`` that need gradients."""
-    stride, dilation = options.get("stride", 1), options.get("dilation", 1)
-    padding = options.setdefault("padding", dilation * (kernel - 1) // 2)
-    out_h, out_w = ((size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for size in (height, width))
-    points = kernel * kernel - options.get("remove_center", False)
-    rng = torch.Generator().manual_seed(seed)
-
-    def random(*shape):
-        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype).requires_grad_()
-
-    offset = (random(n, out_h, out_w, groups * points * 2).detach() * spread).requires_grad_()
-    tensors = random(n, height, width, groups * depth), offset, random(n, out_h, out_w, groups * points)
-    return tensors, dict(kernel_size=kernel, groups=groups, **options)
+    arguments = setting(**dict(groups=3) | changed)
+    return [tensor.to(dtype).requires_grad_() for tensor in tensors(shape, arguments, spread, seed)], arguments
 
 
 def value_and_gradients(tensors, options):
@@ -61,16 +52,22 @@ def assert_same(arguments, tolerance):
 def test_kernels_equal_the_pytorch_implementation(
     seed, n, height, width, groups, depth, kernel, stride, dilation, center, far
 ):
-    options = dict(stride=stride, dilation=dilation, offset_scale=0.7, remove_center=center and kernel > 1, spread=far)
-    arguments = case(seed, n, height, width, groups, depth, kernel, **options)
-    assert_same(arguments, 1e-5)
+    options = dict(kernel_size=kernel, stride=stride, dilation=dilation, padding=dilation * (kernel - 1) // 2)
+    options |= dict(groups=groups, offset_scale=0.7, remove_center=center and kernel > 1)
+    assert_same(case((n, height, width, groups * depth), seed, spread=far, **options), 1e-5)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_kernels_equal_the_pytorch_implementation_on_every_sample(name):
+    arguments, spread = SAMPLES[name]
+    assert_same(case((2, 13, 17, 12), spread=spread, **arguments), 1e-5)
 
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)]
 )
 def test_kernels_serve_all_floating_types(dtype, tolerance):
-    assert_same(case(depth=16, dtype=dtype), tolerance)
+    assert_same(case((2, 7, 9, 48), dtype=dtype), tolerance)
 
 
 def test_strided_inputs_are_read_right():
@@ -81,7 +78,7 @@ def test_strided_inputs_are_read_right():
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
-    arguments = case(n=1, height=40, width=40, depth=16)
+    arguments = case((1, 40, 40, 48))
     threads = torch.get_num_threads()
     try:
         results = []
@@ -94,12 +91,11 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 
 def test_opcheck():
-    (x, offset, mask), _ = case(dtype=torch.float64)
-    geometry = (3, 3, 1, 1, 1, 1, 1, 1, 3, 1.0, False)
-    torch.library.opcheck(torch.ops.ops_dcnv3.dcnv3.default, (x, offset, mask, *geometry))
-    tensors = (torch.randn_like(dcnv3(x, offset, mask, groups=3)), x, offset, mask)
-    tensors = [tensor.detach() for tensor in tensors]
-    torch.library.opcheck(torch.ops.ops_dcnv3.dcnv3_backward.default, (*tensors, *geometry))
+    inputs, arguments = case(dtype=torch.float64)
+    call = geometry(arguments)
+    torch.library.opcheck(torch.ops.ops_dcnv3.dcnv3.default, (*inputs, *call))
+    inputs = [tensor.detach() for tensor in (torch.randn_like(dcnv3(*inputs, **arguments)), *inputs)]
+    torch.library.opcheck(torch.ops.ops_dcnv3.dcnv3_backward.default, (*inputs, *call))
 
 
 def test_the_module_compiles_and_exports_whole():

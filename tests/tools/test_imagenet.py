@@ -10,7 +10,7 @@ from PIL import Image
 from lib.errors import InputError
 from lib.internimage.variants import VARIANTS
 from lib.tools import imagenet
-from lib.tools.imagenet import InternImageClassifier, build, evaluate, from_checkpoint, prepare
+from lib.tools.imagenet import InternImageClassifier, build, evaluate, from_checkpoint, measure, prepare
 from tests.builders import published
 
 TINY = dict(channels=8, depths=[1, 1, 1, 1], groups=[1, 2, 4, 8], mlp_ratio=1.0)
@@ -92,7 +92,7 @@ PUBLIC_SCORES = {
     False: [[-2.0783554, 1.4158227, 0.3239085, -2.1248967], [-2.0063245, 1.3746519, 0.2989346, -2.0551815]],
     True: [[-13.4031275, -4.3097994, 12.3909246, 8.4101876], [-13.3861692, -4.3082884, 12.3744303, 8.4036121]],
 }
-"""Of the public implementation (OpenGVLab/InternImage, commit 31c962d), in float64, for the weights and images below."""
+"""Of the public implementation (OpenGVLab/InternImage, commit 31c962d), in float64, for weights and images below."""
 
 
 @pytest.mark.parametrize("attended", [False, True])
@@ -152,25 +152,25 @@ class Reddest(torch.nn.Module):
 
 
 def test_accuracy_counts_what_is_right(pictures):
-    accuracy = evaluate(Reddest(), pictures, size=16, num_classes=3, batch_size=5, device="cpu")
+    accuracy = measure(Reddest(), pictures, size=16, num_classes=3, batch_size=5, device="cpu")
     assert (accuracy.right, accuracy.images, accuracy.top1) == (12, 12, 1.0)
     (pictures / "a_red").rename(pictures / "d_red")  # now the third class
-    assert evaluate(Reddest(), pictures, size=16, num_classes=3, device="cpu").right == 0
+    assert measure(Reddest(), pictures, size=16, num_classes=3, device="cpu").right == 0
     Image.new("RGB", (20, 20), (0, 200, 0)).save(pictures / "b_green" / "more.png")
     (pictures / "d_red").rename(pictures / "a_red")
     Image.new("RGB", (20, 20), (0, 200, 0)).save(pictures / "a_red" / "wrong.png")
-    assert evaluate(Reddest(), pictures, size=16, num_classes=3, device="cpu").top1 == 13 / 14
+    assert measure(Reddest(), pictures, size=16, num_classes=3, device="cpu").top1 == 13 / 14
 
 
 def test_folders_and_pictures_that_do_not_do_are_named(pictures):
     with pytest.raises(InputError, match="3 sub-folders, and the network knows 1000 classes"):
-        evaluate(Reddest(), pictures, size=16, num_classes=1000)
+        measure(Reddest(), pictures, size=16, num_classes=1000)
     (pictures / "b_green" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    with pytest.raises(InputError, match=r"2\.png: not a readable picture") as refusal:
-        evaluate(Reddest(), pictures, size=16, num_classes=3)
+    with pytest.raises(InputError, match=r"2\.png: not a readable image") as refusal:
+        measure(Reddest(), pictures, size=16, num_classes=3)
     assert "\n" not in str(refusal.value)
-    with pytest.raises(InputError, match="no pictures"):
-        evaluate(Reddest(), pictures / "a_red", size=16, num_classes=3)
+    with pytest.raises(InputError, match="no images"):
+        measure(Reddest(), pictures / "a_red", size=16, num_classes=3)
 
 
 def small(variant: str, classes: int) -> dict[str, torch.Tensor]:
@@ -179,7 +179,7 @@ def small(variant: str, classes: int) -> dict[str, torch.Tensor]:
     return build(variant, classes, **changes).state_dict()
 
 
-def test_the_command_evaluates_a_checkpoint(pictures, tmp_path, monkeypatch, capsys):
+def test_a_checkpoint_is_evaluated(pictures, tmp_path, monkeypatch):
     monkeypatch.setitem(VARIANTS, "s", VARIANTS["s"] | dict(depths=(1, 1, 1, 1)))
     torch.manual_seed(0)
     weights = small("s", 3)
@@ -190,12 +190,13 @@ def test_the_command_evaluates_a_checkpoint(pictures, tmp_path, monkeypatch, cap
     (tmp_path / "images").mkdir()
     for folder in ("a_red", "b_green", "c_blue"):
         (pictures / folder).rename(tmp_path / "images" / folder)
-    given = [str(tmp_path / "images"), "--checkpoint", str(file), "--size", "32", "--device", "cpu"]
-    assert imagenet.main(given) == 0
-    assert "top-1 33.33 % (4 of 12 images, 32 pixels)" in capsys.readouterr().out
+    accuracy = evaluate(file, tmp_path / "images", size=32, device="cpu")
+    assert str(accuracy) == "top-1 accuracy 0.333 (4 of 12 images, 32 pixels)"
     torch.save({"model": small("s", 1000)}, file)
-    assert imagenet.main(given) == 1
-    assert "error: " in capsys.readouterr().err
+    with pytest.raises(InputError, match="3 sub-folders, and the network knows 1000 classes"):
+        evaluate(file, tmp_path / "images", size=32, device="cpu")
+    with pytest.raises(InputError, match="no images"):
+        evaluate("internimage_t_1k_224", tmp_path / "nowhere")  # refused before the download
 
 
 @pytest.mark.parametrize(

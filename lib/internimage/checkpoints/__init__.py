@@ -1,1 +1,1 @@
-"""Weights into a network: download, read, rename, compare, load."""
+"""Checkpoints: find or download a file, read it, convert its format, load its weights into a network."""

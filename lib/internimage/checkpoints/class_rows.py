@@ -1,27 +1,28 @@
-"""Which row of a trained classifier stands for which class of another data set.
+"""Rows of a trained classifier, matched by class name to the classes of another data set.
 
-A head for other classes is the same network but for the rows of its classifier. A row whose class both data sets know
-carries over; where several classes there make one here (building and wall: Construction), the most frequent one's.
+A head for other classes differs in the rows of its classifier alone. A row carries over where both data sets have the
+class. Where one class here covers several there (Construction: building and wall), the most frequent one counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
 
 LAYERS = ("conv_seg", "cls_embed", "head")
-"""Layers with one row per class: of mmseg's heads, of Mask2Former (and one row for no object), of classification."""
+"""Layers with one row per class: of mmseg's heads, of Mask2Former (plus one for no object), of classification."""
 
 _DATA_SETS = {"cityscapes": "cityscapes", "ade20k": "ade20k", "mapillary": "mapillary_v1"}
-"""Our name of a data set to that of its class list in mmseg."""
+"""Name of a data set here to the name of its class list in mmseg."""
 
-# The public UperNet and SegFormer networks for Cityscapes and Mapillary kept the 150 rows of ADE20K, of which the first
-# ones stand for the data set's classes.
-_LEFT_AT = 150
+# Public UperNet and SegFormer checkpoints for Cityscapes and Mapillary have ADE20K's 150 rows; the first ones are used.
+_ADE20K_ROWS = 150
 
-_SAME = (
+_SYNONYMS = (
     ("construction", "building"),
     ("nature", "vegetation", "tree"),
     ("traffic sign", "traffic sign (front)", "signboard"),
@@ -31,16 +32,16 @@ _SAME = (
 
 
 def is_classifier(name: str) -> bool:
-    """Whether a weight or bias has one row per class."""
+    """Return whether the weight or bias of this name has one row per class."""
     parts = name.split(".")
     return len(parts) > 1 and parts[-2] in LAYERS
 
 
-def names_of(data_set: str | Sequence[str]) -> tuple[str, ...]:
-    """Class names of a data set by its name, or the given ones.
+def class_names(data_set: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the class names of a data set, given its name or the class names themselves.
 
     Raises:
-        InputError: a name that is not known.
+        InputError: unknown name.
     """
     if not isinstance(data_set, str):
         return tuple(map(str, data_set))
@@ -54,62 +55,59 @@ def names_of(data_set: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(get_classes(_DATA_SETS[data_set]))
 
 
-def own_names(rows: int) -> tuple[str, ...] | None:
-    """Class names of a network with that many classes; ``None``: no data set with so many is known."""
-    for data_set in ("competition", *_DATA_SETS):
-        if len(names_of(data_set)) == rows:
-            return names_of(data_set)
-    return None
+def match(classes: Sequence[str], file_classes: Sequence[str]) -> list[int | None]:
+    """Return for each of ``classes`` its row among ``file_classes``; ``None``: there is no such class."""
+    rows = {_plain(name): row for row, name in reversed(list(enumerate(file_classes)))}
+    return [next((rows[name] for name in _synonyms(_plain(name)) if name in rows), None) for name in classes]
 
 
-def origins(own: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
-    """For each of ``own`` classes the row in ``theirs`` that stands for it; ``None``: there is none."""
-    rows = {_plain(name): row for row, name in reversed(list(enumerate(theirs)))}
-    return [next((rows[name] for name in _called(_plain(name)) if name in rows), None) for name in own]
-
-
-def _called(name: str) -> list[str]:
-    return [name, *(other for group in _SAME if name in group for other in group)]
+def _synonyms(name: str) -> list[str]:
+    return [name, *(other for group in _SYNONYMS if name in group for other in group)]
 
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("_", " ")
 
 
-def merge(name: str, own, theirs, classes: Sequence[str]) -> tuple[object, dict[str, str | None]]:
-    """A classifier's weight or bias, with the rows of ``theirs`` where classes correspond and of ``own`` elsewhere.
+def merge(
+    name: str, tensor: Tensor, file_tensor: Tensor, file_classes: Sequence[str]
+) -> tuple[Tensor, dict[str, str | None]]:
+    """Copy the rows of a classifier's weight or bias whose classes the file has too.
 
     Args:
-        name: of the weight.
-        own: tensor of the network, one row per class; may be on the meta device.
-        theirs: tensor of the file.
-        classes: names of the file's rows; none: no row carries over.
+        name: name of the weight.
+        tensor: ``(classes, ...)``, the network's; may be on the meta device.
+        file_tensor: ``(file classes, ...)``, the file's.
+        file_classes: class names of the file's rows; empty: no row carries over.
 
     Returns:
-        The tensor, and for each own class the one it comes from (``None``: it starts anew).
+        The network's tensor with the file's rows, and for each class of the network the file's class whose row it got
+        (``None``: it keeps the network's row).
 
     Raises:
-        InputError: not as many names as rows, or a network whose own classes are not known.
+        InputError: ``file_classes`` do not fit the rows, or the network's own class names are unknown.
     """
     extra = int(name.split(".")[-2] == "cls_embed")  # the last row: no object
-    rows = len(theirs) - extra
-    if classes and rows != len(classes) and not (rows == _LEFT_AT and len(classes) < rows):
+    count, rows = len(tensor) - extra, len(file_tensor) - extra
+    if file_classes and rows != len(file_classes) and not (rows == _ADE20K_ROWS and len(file_classes) < rows):
         raise InputError(
-            f"classes: {len(classes)} names for a classifier of {rows} rows ({name}); name the data set that the "
+            f"classes: {len(file_classes)} names for a classifier of {rows} rows ({name}); name the data set that the "
             "checkpoint was trained on."
         )
-    names = own_names(len(own) - extra)
-    if names is None and classes:
+    known = (class_names(data_set) for data_set in ("competition", *_DATA_SETS))
+    classes = next((names for names in known if len(names) == count), ())
+    if file_classes and not classes:
         raise InputError(
-            f"classes: no names are known for a network of {len(own) - extra} classes; pass [] to start its classifier anew."
+            f"classes: no names are known for a network of {count} classes; pass [] to start its classifier anew."
         )
-    names = names or [str(row) for row in range(len(own) - extra)]
-    found = origins(names, classes)
-    merged = own.detach().clone()
+    classes = classes or tuple(map(str, range(count)))
+    matches = match(classes, file_classes)
+    merged = tensor.detach().clone()
     if not merged.is_meta:
-        for row, origin in enumerate(found):
-            if origin is not None:
-                merged[row] = theirs[origin]
+        for row, file_row in enumerate(matches):
+            if file_row is not None:
+                merged[row] = file_tensor[file_row]
         if extra:
-            merged[-1] = theirs[-1]
-    return merged, {ours: None if row is None else classes[row] for ours, row in zip(names, found, strict=True)}
+            merged[-1] = file_tensor[-1]
+    pairs = zip(classes, matches, strict=True)
+    return merged, {ours: None if row is None else file_classes[row] for ours, row in pairs}

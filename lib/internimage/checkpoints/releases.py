@@ -1,7 +1,7 @@
-"""Weights by file, URL or the name of a public release: looked for on this machine first, then downloaded whole.
+"""Checkpoint files by path, URL or name of the public release: searched on this machine first, then downloaded.
 
-The folder named by the environment variable ``INTERNIMAGE_WEIGHTS`` is looked in before anything is downloaded,
-and is where downloads land; without it that is torch's own folder for checkpoints.
+The environment variable ``INTERNIMAGE_WEIGHTS`` names the folder that is searched and that downloads go to. Its
+default is torch's folder for checkpoints. The variable ``HF_HUB_OFFLINE`` forbids downloads.
 """
 
 from __future__ import annotations
@@ -9,101 +9,62 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
-from http.client import HTTPException
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
 from lib.errors import InputError
+from lib.files import whole_file
 
 FOLDER = "INTERNIMAGE_WEIGHTS"
-"""Environment variable with the folder of weights."""
+"""Environment variable that names the folder of weights."""
 
-ADDRESS = "https://huggingface.co/OpenGVLab/InternImage/resolve/main/{}.pth"
+REPOSITORY = "OpenGVLab/InternImage"
+"""Repository of the public release on the Hugging Face Hub; a name of the release is a file in it."""
 
-RELEASED = (
-    # Classification: of 1,000 classes unless the name says 22k (21,841) or inat18 (8,142).
-    "internimage_t_1k_224",
-    "internimage_s_1k_224",
-    "internimage_b_1k_224",
-    "internimage_l_22k_192to384",
-    "internimage_l_22kto1k_384",
-    "internimage_xl_22k_192to384",
-    "internimage_xl_22kto1k_384",
-    "internimage_h_jointto22k_384",
-    "internimage_h_22kto1k_640",
-    "internimage_h_22ktoinat18_384",
-    "internimage_g_pretrainto22k_384",
-    "internimage_g_22kto1k_512",
-    # Segmentation.
-    "upernet_internimage_t_512_160k_ade20k",
-    "upernet_internimage_s_512_160k_ade20k",
-    "upernet_internimage_b_512_160k_ade20k",
-    "upernet_internimage_l_640_160k_ade20k",
-    "upernet_internimage_xl_640_160k_ade20k",
-    "upernet_internimage_h_896_160k_ade20k",
-    "upernet_internimage_t_512x1024_160k_cityscapes",
-    "upernet_internimage_s_512x1024_160k_cityscapes",
-    "upernet_internimage_b_512x1024_160k_cityscapes",
-    "upernet_internimage_l_512x1024_160k_cityscapes",
-    "upernet_internimage_xl_512x1024_160k_cityscapes",
-    "upernet_internimage_l_512x1024_80k_mapillary",
-    "upernet_internimage_xl_512x1024_80k_mapillary",
-    "upernet_internimage_l_512x1024_160k_mapillary2cityscapes",
-    "upernet_internimage_xl_512x1024_160k_mapillary2cityscapes",
-    "segformer_internimage_l_512x1024_80k_mapillary",
-    "segformer_internimage_xl_512x1024_80k_mapillary",
-    "segformer_internimage_l_512x1024_160k_mapillary2cityscapes",
-    "segformer_internimage_xl_512x1024_160k_mapillary2cityscapes",
-    "mask2former_internimage_h_896x896_80k_mapillary",
-    "mask2former_internimage_h_1024x1024_80k_mapillary2cityscapes",
-    "mask2former_internimage_h_896_80k_cocostuff164k",
-    "mask2former_internimage_h_896_80k_cocostuff2ade20k",
-    "mask2former_internimage_h_512_40k_cocostuff164k_to_10k",
-    "mask2former_internimage_h_480_40k_nyu",
-    "mask2former_internimage_h_480_40k_pascal_context_59",
-)
-"""Files of the public release for these networks, without their suffix, as its pages list them."""
-
-_ATTEMPTS, _PAUSE, _PATIENCE, _CHUNK = 5, 1.0, 60, 1 << 20
+_NAME = re.compile(r"(?:(?:upernet|segformer|mask2former)_)?internimage_(?:t|s|b|l|xl|h|g)_\w+")
+_EXAMPLES = "internimage_t_1k_224 or upernet_internimage_b_512_160k_ade20k"
+_URLS = ("http://", "https://", "hf://")
+_TIMEOUT = 60  # seconds without an answer
+_DATE = re.compile(r"20[0-3]\d[01]\d[0-3]\d")
+_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 def fetch(source: str | Path) -> Path:
-    """The local file of ``source``, downloaded if it has to be.
+    """Return the local file of ``source``; download it where it is not on this machine.
 
     Args:
-        source: a file, an ``http(s)`` URL, or a name of :data:`RELEASED`; a name is first looked for in the folder
-            of weights, with ``.pth`` behind it.
+        source: a file, a URL (``http(s)://`` or ``hf://``), or a name. Names, with ``.pth`` appended, are
+            searched in the folder of weights, then among the files of the public release.
 
     Raises:
-        InputError: there is no such file, the download fails, or the file is not the one whose hash its name carries
-            (``-`` and 8 or more hexadecimal digits before the suffix: the start of its SHA-256).
+        InputError: there is no such file, the download fails, or the hash in the file's name is not that of its
+            content (``-`` and at least 8 hexadecimal digits before the suffix: the beginning of its SHA-256).
     """
-    text, folder = str(source), Path(os.environ.get(FOLDER) or _torch_folder()).expanduser()
-    if text.startswith(("http://", "https://")):
-        name, address = Path(unquote(urlsplit(text).path)).name, text
-        if not name:
-            raise InputError(f"{text}: names no file (expected the address of a checkpoint).")
-    else:
-        name = text if text.endswith(".pth") else f"{text}.pth"
-        address = ADDRESS.format(name.removesuffix(".pth")) if name.removesuffix(".pth") in RELEASED else None
+    text = str(source)
+    folder = Path(os.environ.get(FOLDER) or _torch_folder()).expanduser()
+    if not text.startswith(_URLS):
         if Path(text).is_file():
-            return _checked(Path(text))
+            return _check_hash(Path(text))
+        name = f"{text.removesuffix('.pth')}.pth"
         if Path(name).name != name:  # a path, not a name
             raise InputError(f"{text}: no such file (expected a checkpoint written by torch.save).")
-    if (folder / name).is_file():
-        return _checked(folder / name)
-    if address is None:
-        raise InputError(
-            f"{text}: no such file, here or in {folder}, nor a name of the public release (those are, for example, "
-            f"{RELEASED[0]} and {RELEASED[14]}; all: lib.internimage.checkpoints.releases.RELEASED)."
-        )
-    return _download(address, folder / name)
+        if (folder / name).is_file():
+            return _check_hash(folder / name)
+        if not _NAME.fullmatch(Path(name).stem):
+            raise InputError(
+                f"{text}: no such file, here or in {folder}, and no name of the public release (such as {_EXAMPLES}; "
+                f"all: https://huggingface.co/{REPOSITORY})."
+            )
+        text = f"hf://{REPOSITORY}/{name}"
+    name, download = _parse_url(text, folder)
+    target = folder / name
+    return _check_hash(target) if target.is_file() else _download(text, target, download)
 
 
 def _torch_folder() -> Path:
@@ -112,95 +73,76 @@ def _torch_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _checked(path: Path, address: str | None = None) -> Path:
-    """The path, if its content has the hash that its name carries; what was just downloaded is deleted if not."""
-    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", path.name.removesuffix(".part"))
-    if match is None or re.fullmatch(r"20[0-3]\d[01]\d[0-3]\d", match[1]):  # none, or a date
+def _parse_url(url: str, folder: Path) -> tuple[str, Callable[[], object]]:
+    """Return the file's path below ``folder`` and the function that downloads it."""
+    from huggingface_hub import constants, parse_hf_uri
+    from huggingface_hub.errors import HfUriError
+
+    try:
+        uri = parse_hf_uri(url, endpoint=constants.ENDPOINT)
+        name, download = uri.path_in_repo, partial(_from_hub, uri.id, uri.path_in_repo, uri.revision, folder)
+    except HfUriError:
+        name = Path(unquote(urlsplit(url).path)).name
+        download = partial(_from_url, url, folder / name)
+    if not name:
+        raise InputError(f"{url}: names no file (expected the URL of a checkpoint).")
+    return name, download
+
+
+def _from_hub(repository: str, name: str, revision: str | None, folder: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hf_hub_download(repository, name, revision=revision, local_dir=folder)
+
+
+def _from_url(url: str, target: Path) -> None:
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        raise OSError("HF_HUB_OFFLINE is set")
+    request = Request(url, headers={"User-Agent": "lib.internimage"})
+    with whole_file(target) as temporary, urlopen(request, timeout=_TIMEOUT) as answer:
+        progress = tqdm.wrapattr(answer, "read", total=answer.length, desc=target.name, mininterval=1)
+        with temporary.open("wb") as file, progress as stream:
+            shutil.copyfileobj(stream, file, 1 << 20)
+        if answer.length:  # bytes that did not arrive
+            raise OSError("the connection ended early")
+
+
+def _download(url: str, target: Path, download: Callable[[], object]) -> Path:
+    """Run ``download`` in one process at a time; ``target`` appears whole or not at all."""
+    from huggingface_hub.utils import WeakFileLock
+
+    lock = target.parent / ".cache" / f"{target.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if target.is_file():  # another process has just downloaded it
+            return _check_hash(target)
+        try:
+            download()
+        except Exception as error:  # the hub's client raises exceptions of several libraries
+            reason = str(error.__cause__ or error or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{target.name}: not in {target.parent}, and not downloaded from {url} ({reason}); check address and "
+                f"network and try again, or put the file into {target.parent} by hand."
+            ) from error
+        try:
+            return _check_hash(target, url)
+        except InputError:
+            target.unlink()
+            raise
+
+
+def _check_hash(path: Path, url: str = "") -> Path:
+    """Return ``path`` if its content has the hash that its name carries."""
+    match = _HASH.search(path.name)
+    if match is None or _DATE.fullmatch(match[1]):
         return path
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(match[1]):
-        if address:
-            path.unlink()
         raise InputError(
-            f"{address or path}: its SHA-256 begins with {found[: len(match[1])]} (expected {match[1]}, as its name "
-            "says); download it again, or rename it if it was changed on purpose."
+            f"{url or path}: its SHA-256 begins with {found[: len(match[1])]} (expected {match[1]}, as in its name); "
+            "download it again, or rename it if it was changed on purpose."
         )
     return path
-
-
-def _download(address: str, target: Path) -> Path:
-    """Download to ``target``, going on where an earlier attempt stopped; it appears whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    with _alone(part):
-        if target.is_file():  # another process has just downloaded it
-            return _checked(target)
-        for attempt in range(_ATTEMPTS):
-            time.sleep(attempt * _PAUSE)
-            try:
-                if _transfer(address, part, target.name):
-                    break
-                reason = "the connection ended early"
-            except urllib.error.HTTPError as error:
-                raise InputError(
-                    f"{address}: the server answers {error.code} {error.reason}; check the address."
-                ) from None
-            except (OSError, HTTPException) as error:
-                reason = str(getattr(error, "reason", None) or error or type(error).__name__)
-        else:
-            raise InputError(
-                f"{address}: not downloaded after {_ATTEMPTS} attempts ({reason}); what has arrived is kept, so try "
-                f"again, or put {target.name} into {target.parent} by hand."
-            )
-        _tag(part).unlink(missing_ok=True)
-        os.replace(_checked(part, address), target)
-    return target
-
-
-@contextmanager
-def _alone(part: Path):
-    """Let one process at a time work on ``part``; the others wait. Leaves no empty file behind."""
-    with part.open("ab") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except ImportError:  # Windows: two downloads of one file at a time are up to the user
-            pass
-        try:
-            yield
-        finally:
-            if part.exists() and not part.stat().st_size:
-                part.unlink()
-
-
-def _tag(part: Path) -> Path:
-    """Where the server's mark of the version stands that ``part`` is the beginning of."""
-    return part.with_name(f"{part.name}.etag")
-
-
-def _transfer(address: str, part: Path, name: str) -> bool:
-    """One attempt; whether all of the file has arrived."""
-    tag, have = _tag(part), part.stat().st_size
-    version = tag.read_text() if tag.exists() else ""
-    request = urllib.request.Request(address, headers={"User-Agent": "lib.internimage"})
-    if have and version:  # the server sends the rest, or all of it if the file has changed since
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", version)
-    with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
-        resumed = answer.status == 206
-        have = have if resumed else 0
-        tag.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with (
-            part.open("ab" if resumed else "wb") as file,
-            tqdm(
-                desc=name, total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024, mininterval=1
-            ) as bar,
-        ):
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-    return total is None or part.stat().st_size == total
