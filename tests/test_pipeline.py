@@ -16,7 +16,8 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml
-from lib.stages import train
+from lib.run import Run
+from lib.stages.train import scalars
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"scale": [192, 108], "crop_size": [96, 160], "num_workers": 0}
@@ -50,7 +51,7 @@ def test_a_start_on_the_plain_source_comes_first(sample, tmp_path, capsys):
     record, first = read_yaml(out / "run.yaml"), read_yaml(begun / "run.yaml")
     assert not first["augment"]["parameters"]["augment"] and first["train"]["parameters"]["max_iters"] == 3
     assert record["augment"]["parameters"]["appearance"] == "none" and record["train"]["parameters"]["max_iters"] == 2
-    assert record["train"]["parameters"]["load_from"] == str(train.best_checkpoint(begun))
+    assert record["train"]["parameters"]["load_from"] == str(Run(begun).best_checkpoint())
     assert pipeline.main([*given, "-p", "appearance", "none", "--resume"]) == 0
     assert capsys.readouterr().out.count("skipped") == 4 and read_yaml(begun / "run.yaml") == first
     assert pipeline.main([*given[:-2], "-p", "appearance", "none", "--resume"]) == 1
@@ -98,7 +99,7 @@ def test_other_heads_learn_and_lead_to_a_submission(sample, run, tmp_path, recip
     small = ["-p", "max_iters", "20", "-p", "options", json.dumps(SMALL), "-p", "submission_size", "[96, 54]"]
     given = ["--data", str(sample), "--out", str(out), "--from", "train", "-p", "recipe", recipe, *small]
     assert pipeline.main(given) == 0
-    losses = train.scalars(out)["loss"][1]
+    losses = scalars(out)["loss"][1]
     assert losses[-1] < 0.95 * losses[0]
     assert pd.read_csv(out / "submission.csv", dtype=str)["id"].tolist() == layout.read_sample(sample)
 

@@ -10,12 +10,12 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
-import lib.internimage
+import lib.internimage  # noqa: F401  before mmseg, which would miss mmdetection
 from lib.internimage import mmcv_ops
 from lib.recipes.heads import require_mask2former
 
 require_mask2former()
-from mmseg.models.decode_heads import mask2former_head
+from mmseg.models.decode_heads import mask2former_head  # noqa: E402
 
 if mask2former_head.MMDET_Mask2FormerHead is BaseModule:
     raise RuntimeError("mmseg's models were imported before lib.internimage, so without mmdetection; change the order.")

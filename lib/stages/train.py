@@ -62,7 +62,7 @@ class TrainOptions(Options):
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of what the training is made from: augmented set, recipe and weights."""
-        weights = self.load_from["checkpoint"] if isinstance(self.load_from, dict) else self.load_from
+        weights = self.load_from.get("checkpoint") if isinstance(self.load_from, dict) else self.load_from
         files = {"load_from": digest(weights)} if weights and Path(weights).is_file() else {}
         recipe = digest_of(recipes.load(self.recipe).to_dict())
         return {"augmented": Run(self.out).digest("augment"), "recipe": recipe, **files}

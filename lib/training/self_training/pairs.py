@@ -19,7 +19,7 @@ from mmengine.registry import DATA_SAMPLERS
 from mmseg.registry import DATASETS, TRANSFORMS
 from torch.utils.data import Dataset, Sampler
 
-import lib.training.data
+import lib.training.data  # noqa: F401  registers CompetitionDataset
 from lib.dataset import image_files
 from lib.dataset.classes import BACKGROUND, IGNORE
 

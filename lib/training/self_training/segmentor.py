@@ -77,7 +77,7 @@ class SelfTraining(BaseModel):
             return losses
         generator = Generator().manual_seed(_seed(self.seed, iteration))
         crops, labels, confident = self._target_crops(inputs, samples, generator)
-        labelled = [_sample(sample, label) for sample, label in zip(samples[1::2] * 2, labels)]
+        labelled = [_sample(sample, label) for sample, label in zip(samples[1::2] * 2, labels, strict=False)]
         target = self.student.loss(crops, labelled)
         losses |= _named("target", target, self.settings.weight * confident)
         return losses | {"confident": confident}
