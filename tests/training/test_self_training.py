@@ -23,7 +23,7 @@ def gen(seed=0):
     return Generator().manual_seed(seed)
 
 
-def model(head=None, recipe="demo", warmup_iters=0, **settings):
+def model(head=None, recipe="demo", warmup_iters=0, alpha=0.9, **settings):
     """A tiny network in training of itself, as a run would build it."""
     from mmseg.registry import MODELS
 
@@ -34,8 +34,8 @@ def model(head=None, recipe="demo", warmup_iters=0, **settings):
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)
-    given = {"alpha": 0.9, "mix": 0.5, "mask_ratio": 0.5, "colour": 0.4} | settings
-    wrapped = dict(type="SelfTraining", segmentor=cfg, seed=0, warmup_iters=warmup_iters)
+    given = {"mix": 0.5, "mask_ratio": 0.5, "colour": 0.4} | settings
+    wrapped = dict(type="SelfTraining", segmentor=cfg, seed=0, alpha=alpha, warmup_iters=warmup_iters)
     return MODELS.build(wrapped | dict(settings=Settings(**given).identity())).train()
 
 

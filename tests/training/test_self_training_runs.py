@@ -97,13 +97,15 @@ def test_the_surroundings_move_with_the_crop(bent, tmp_path):
 def test_ranks_share_the_pairs_and_resume_within_them(monkeypatch):
     import itertools
 
+    from mmengine.dataset import sampler
+
     from lib.training.self_training import pairs
 
     seen = []
     for rank in (0, 1):
-        monkeypatch.setattr(pairs, "get_dist_info", lambda rank=rank: (rank, 2))
-        seen.append(list(itertools.islice(pairs.PairSampler(), 8)))
-        late = pairs.PairSampler()
+        monkeypatch.setattr(sampler, "get_dist_info", lambda rank=rank: (rank, 2))
+        seen.append(list(itertools.islice(pairs.PairSampler([], seed=0), 8)))
+        late = pairs.PairSampler([], seed=0)
         late.skip(4)
         assert list(itertools.islice(late, 4)) == seen[-1][4:]
     assert seen[0][:4] == [0, 1, 4, 5] and sorted(seen[0] + seen[1]) == list(range(16))
@@ -198,7 +200,7 @@ def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
 def test_the_teacher_looks_back_over_a_share_of_the_training(bent):
     for iters, alpha in ((5, 0.5), (250, 0.9), (2500, 0.99), (160000, 0.999)):
         cfg = build_config("demo", bent / "augmented", max_iters=iters, self_training=True)
-        assert cfg.model.settings.alpha == pytest.approx(alpha) and cfg.model.warmup_iters == round(0.3 * iters)
+        assert cfg.model.alpha == pytest.approx(alpha) and cfg.model.warmup_iters == round(0.3 * iters)
 
 
 def test_the_targets_crops_are_enlarged(bent):
