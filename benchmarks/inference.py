@@ -79,7 +79,7 @@ def untrained(folder: Path, size: tuple[int, int], crop: tuple[int, int]) -> tup
     cfg.scale, cfg.crop_size, cfg.amp, cfg.model.test_cfg = size, crop, False, dict(mode="whole")
     cfg.custom_imports = dict(imports=["lib.internimage"], allow_failed_imports=False)
     cfg.dump(folder / "config.py")
-    import lib.internimage  # noqa: F401 (registers its parts)
+    import lib.internimage  # noqa: F401  registers its classes
 
     init_default_scope("mmseg")
     torch.manual_seed(0)

@@ -1,32 +1,34 @@
-"""Recipes put together from their name: ``HEAD_internimage_VARIANT[_DATA][_HxW][_Nk]``, or ``FILE_HEAD``.
+"""Recipes composed from their name: ``HEAD_internimage_VARIANT[_DATA][_HxW][_Nk]``, or ``FILE_HEAD``.
 
-Backbone, head, data and schedule are separate tables, so that there is no file per combination. What the public
-segmentation configs fix (learning rates, decay, crops, clipping, widths) is in the tables; a combination that was
-never published takes the values of its parts.
+Backbone, head, data and schedule are separate tables, so no combination needs a file. Their values (learning rates,
+decay, crops, clipping, widths) are those of the public segmentation configs; a combination that was never published
+takes the values of its parts.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib.recipes import heads
 from lib.recipes.datasets import DATA
+
+if TYPE_CHECKING:  # importing mmengine takes seconds
+    from mmengine import Config
 
 _BASE = Path(__file__).parent / "configs" / "_base_"
 
 
 @dataclass(frozen=True)
 class _Training:
-    """How a variant is trained, in the public configs of its UperNet."""
+    """Training settings of a variant in the public configs of its UperNet."""
 
-    side: int
-    """Of the square ADE20K crop, in pixels."""
+    side: int  # of the square ADE20K crop, in pixels
     lr: float
     layer_decay_rate: float
-    clip: bool
-    """Whether gradients are clipped."""
+    clip: bool  # gradients
 
 
 _LARGE = _Training(896, 2e-5, 0.95, clip=True)
@@ -35,7 +37,7 @@ TRAINING = {
     **dict.fromkeys(("l", "xl"), _Training(640, 2e-5, 0.94, clip=True)),
     **dict.fromkeys(("h", "g"), _LARGE),
 }
-"""Variant to how it is trained; the keys are those of :data:`lib.internimage.variants.VARIANTS`."""
+"""Training settings by variant; the keys are those of :data:`lib.internimage.variants.VARIANTS`."""
 
 FORM = (
     f"HEAD_internimage_VARIANT[_DATA][_HxW][_Nk] (HEAD: {', '.join(heads.HEADS)}; VARIANT: {', '.join(TRAINING)}; "
@@ -51,13 +53,12 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class Parts:
-    """What a recipe is composed of; :func:`str` gives its name."""
+    """Parts of a recipe; :func:`str` gives its name."""
 
     head: str
     variant: str
     data: str
-    crop_size: tuple[int, int]
-    """(height, width) in pixels."""
+    crop_size: tuple[int, int]  # (height, width) in pixels
     max_iters: int
 
     def __str__(self) -> str:
@@ -67,7 +68,7 @@ class Parts:
 
 
 def parts(head: str, variant: str, data: str = "competition") -> Parts:
-    """The combination with the crop and the length that it was published with, or the likes of it were."""
+    """Return a combination with the crop and the length that it, or a similar one, was published with."""
     large = head == "mask2former" and TRAINING[variant] is _LARGE
     side = TRAINING[variant].side
     crop = (side, side) if data == "ade20k" else (1024, 1024) if large else (512, 1024)
@@ -75,24 +76,24 @@ def parts(head: str, variant: str, data: str = "competition") -> Parts:
 
 
 def parse(name: str) -> Parts | None:
-    """The parts that ``name`` asks for; ``None`` if it has not the form :data:`FORM`."""
+    """Return the parts in a name; ``None`` if it does not have the form :data:`FORM`."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
     usual = parts(match["head"], match["variant"], match["data"] or "competition")
     crop = (int(match["height"]), int(match["width"])) if match["height"] else usual.crop_size
     length = 1000 * int(match["thousands"]) if match["thousands"] else usual.max_iters
-    return Parts(usual.head, usual.variant, usual.data, crop, length) if length and all(crop) else None
+    return replace(usual, crop_size=crop, max_iters=length) if length and all(crop) else None
 
 
-def compose(chosen: Parts):
-    """The recipe as an ``mmengine.Config``; see :func:`lib.recipes.load`."""
+def compose(chosen: Parts) -> Config:
+    """Return the recipe of these parts."""
     from mmengine import Config
 
-    from lib.internimage.variants import VARIANTS  # here, since it takes mmseg's seconds to import
+    from lib.internimage.variants import VARIANTS  # importing mmseg takes seconds
 
     training, data, arguments = TRAINING[chosen.variant], DATA[chosen.data], VARIANTS[chosen.variant]
-    # As published on InternImage-H: large for ADE20K, and of mmseg's usual size for Cityscapes.
+    # As published on InternImage-H: a large head for ADE20K, mmseg's usual size for Cityscapes.
     large = chosen.head == "mask2former" and training is _LARGE and chosen.data == "ade20k"
     size = dict(width=1024, queries=200) if large else {}
     model = heads.model(chosen.head, arguments["channels"], data.classes, **size)
@@ -127,15 +128,15 @@ def compose(chosen: Parts):
 
 
 def _tune(optimisation: dict, head: str, clip: bool) -> None:
-    """Mask2Former learns at half the rate of the heads that classify pixels, with clipped gradients."""
+    """Set learning rate and clipping: Mask2Former learns at half the rate of other heads, with clipped gradients."""
     if head == "mask2former":
         optimisation["optimizer"]["lr"] *= 0.5
     if clip or head == "mask2former":
         optimisation["clip_grad"] = dict(max_norm=0.1, norm_type=2)
 
 
-def replace_head(recipe, head: str):
-    """The recipe (an ``mmengine.Config``) with another of :data:`lib.recipes.heads.HEADS` on its backbone."""
+def replace_head(recipe: Config, head: str) -> Config:
+    """Return the recipe with another of :data:`lib.recipes.heads.HEADS` on its backbone."""
     before = recipe.model
     model = heads.model(head, before.backbone.channels, before.decode_head.num_classes)
     if head != "mask2former":

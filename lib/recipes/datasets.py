@@ -15,24 +15,15 @@ from lib.errors import InputError
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of data set.
-
-    Attributes:
-        classes: number of classes.
-        scored: number of those that the mean IoU counts, from the first on.
-        windows: images are wide and tested in overlapping windows, not whole.
-        type: mmseg's name of a data set that comes as folders.
-        images, labels: folders of such a data set.
-        splits: folders in these of the training and the validation split.
-    """
+    """A kind of data set; the entries with defaults describe one that comes as folders."""
 
     classes: int
-    scored: int
-    windows: bool
-    type: str = ""
+    scored: int  # classes in the mean IoU, from the first on
+    windows: bool  # images are wide and tested in overlapping windows, not whole
+    type: str = ""  # mmseg's name
     images: str = ""
     labels: str = ""
-    splits: tuple[str, str] = ("", "")
+    splits: tuple[str, str] = ("", "")  # folders in images and labels of the training and the validation split
 
 
 DATA = {

@@ -65,10 +65,11 @@ def model(head: str, channels: int, classes: int, *, queries: int = 100, width: 
 
 def _mask2former(maps: Sequence[int], classes: int, width: int, queries: int) -> dict:
     """Return mmseg's published Mask2Former head in another width; narrow ones with fewer layers and points."""
+    import mmseg
     from mmengine import Config
 
-    package = Path(importlib.util.find_spec("mmseg").origin).parent
-    published = Config.fromfile(package / ".mim" / "configs" / _PUBLISHED, import_custom_modules=False)
+    configs = Path(mmseg.__file__).parent / ".mim" / "configs"
+    published = Config.fromfile(configs / _PUBLISHED, import_custom_modules=False)
     head = published.model.decode_head.to_dict()
     head.update(type=MASK2FORMER, in_channels=list(maps), num_classes=classes, num_queries=queries)
     head.update(feat_channels=width, out_channels=width)

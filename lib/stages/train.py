@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,8 +43,7 @@ class TrainOptions(Options):
     batch_size: Count | None = option(None, "crops per process; None: the recipe's")
     load_from: str | dict | None = option(
         None,
-        'weights to start from: a file, a URL, the name of a public release, or {"checkpoint": one of these, '
-        '"classes": "cityscapes"}',
+        'weights to start from: a file, a URL, a public name, or {"checkpoint": one of these, "classes": "ade20k"}',
     )
     self_training: bool = option(False, "learn from the target's unlabelled frames as well")
     seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")
@@ -62,7 +62,7 @@ class TrainOptions(Options):
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of what the training is made from: augmented set, recipe and weights."""
-        weights = self.load_from["checkpoint"] if isinstance(self.load_from, dict) else self.load_from
+        weights = self.load_from.get("checkpoint") if isinstance(self.load_from, dict) else self.load_from
         files = {"load_from": digest(weights)} if weights and Path(weights).is_file() else {}
         recipe = digest_of(recipes.load(self.recipe).to_dict())
         return {"augmented": Run(self.out).digest("augment"), "recipe": recipe, **files}
@@ -82,45 +82,30 @@ def train(options: TrainOptions) -> Path:
     run, hardware = Run(options.out), Hardware.detect(options.processes)
     if run.entry("augment") is None:
         raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
-    cfg = build_config(
-        options.recipe,
-        run.augmented,
-        max_iters=options.max_iters,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        options=options.options,
-        self_training=options.self_training,
-        amp=options.amp,
-        load_from=options.load_from,
-        hardware=hardware,
-        work_dir=run.train,
-    )
+    identity = options.identity()  # the parameters of build_config
+    cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **identity)
     layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
-    identity, inputs = options.identity(), options.inputs()
+    inputs = options.inputs()
     run.claim("train", identity, inputs, options.overwrite)
     if not run.is_done("train", identity, inputs):
         cfg.dump(run.config)
         with run.recorded("train", identity, inputs) as results:
             results["processes"] = hardware.processes
             launch(run, hardware, cfg.max_iters, cfg.num_workers)
-            best = run.best_checkpoint()
-            if best is None:
-                raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
-            results["checkpoint"] = best.name
+            results["checkpoint"] = _best(run).name
             results["val_mIoU"] = max(scalars(run.folder).get("mIoU", ([], [float("nan")]))[1])
             _write_curves(run)
-    return best
+    return _best(run)
 
 
-def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Return the scalars that a training logged, over all its resumptions.
+def _best(run: Run) -> Path:
+    if best := run.best_checkpoint():
+        return best
+    raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
 
-    Args:
-        out: run folder.
 
-    Returns:
-        Name, in the order of :data:`SCALARS`, to iterations and values.
-    """
+def scalars(out: str | Path) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+    """Return name to (iterations, values) of what a run's training logged, in the order of :data:`SCALARS`."""
     values: dict[str, dict[int, float]] = {name: {} for name in SCALARS}
     for path in sorted(Run(out).train.glob("*/vis_data/scalars.json")):
         for line in path.read_text().splitlines():
@@ -128,11 +113,7 @@ def scalars(out: str | Path) -> dict[str, tuple[list[int], list[float]]]:
             for name in SCALARS:
                 if name in entry:
                     values[name][entry["step"]] = entry[name]
-    return {
-        name: ([step for step, _ in sorted(steps.items())], [value for _, value in sorted(steps.items())])
-        for name, steps in values.items()
-        if steps
-    }
+    return {name: (sorted(steps), [steps[step] for step in sorted(steps)]) for name, steps in values.items() if steps}
 
 
 def _write_curves(run: Run) -> None:

@@ -48,17 +48,10 @@ def build_config(
     """Return the complete config that trains a recipe on an augmented set.
 
     Args:
-        recipe: see :func:`lib.recipes.load`.
-        data: folder with ``train_source.csv`` and ``val_source.csv`` of 13 classes; for a recipe made for Cityscapes
-            or ADE20K, that data set's own folder.
-        max_iters: length of the training; warm-up and validation interval are scaled with it.
-        batch_size: crops per process.
-        seed: seed of initialisation, sampling and augmentation.
-        options: overrides of the recipe's entries by dotted name, such as ``{"optim_wrapper.optimizer.lr": 1e-4}``;
-            further entries are :data:`MEMORY` and ``self_training`` (:class:`lib.training.self_training.Settings`).
-        self_training: learn from the target's unlabelled frames as well.
-        amp: mixed precision on GPUs: ``"bf16"``, ``"fp16"``, True (bf16 where the GPU has it, else fp16) or False.
-        load_from: weights to start from, see :func:`lib.internimage.checkpoints.loading.parse_load_from`.
+        recipe, max_iters, batch_size, seed, options, self_training, amp, load_from: see
+            :class:`lib.stages.train.TrainOptions`. Warm-up and validation interval are scaled with ``max_iters``;
+            entries of ``options`` are the recipe's, :data:`MEMORY`'s and those of ``self_training``.
+        data: augmented set; for a recipe made for Cityscapes or ADE20K, that data set's own folder.
         hardware: what it will run on; None: this machine.
         work_dir: folder for checkpoints and logs.
 
@@ -137,7 +130,7 @@ def _data(cfg: Config, data: Path) -> dict:
     if read_yaml(data / "parameters.yaml").get("copies") == 0:
         sizes = dict(scale=cfg.scale, ratio_range=cfg.ratio_range, crop_size=cfg.crop_size)
         crop = [dict(type="TransformToTarget", folder=str(data), **sizes)]
-        sampler = dict(type="WeightedInfiniteSampler")
+        sampler: dict = dict(type="WeightedInfiniteSampler")
     else:
         crop = [
             dict(type="LoadImageFromFile"),
@@ -146,7 +139,8 @@ def _data(cfg: Config, data: Path) -> dict:
             dict(type="RandomCrop", crop_size=cfg.crop_size, cat_max_ratio=0.75),
         ]
         sampler = dict(type="InfiniteSampler", shuffle=True)
-    augment = [dict(type="RandomFlip", prob=0.5), dict(type="PhotoMetricDistortion"), dict(type="PackSegInputs")]
+    augment: list[dict] = [dict(type="RandomFlip", prob=0.5)]
+    augment += [dict(type="PhotoMetricDistortion"), dict(type="PackSegInputs")]
     test = [
         dict(type="LoadImageFromFile"),
         dict(type="Resize", scale=cfg.scale, keep_ratio=True),
@@ -236,11 +230,11 @@ def _start_weights(cfg: Config, load_from: str | Mapping) -> dict:
 
     from lib.internimage.checkpoints import loading, releases
 
-    source, options = loading.parse_load_from(load_from)
+    source, options = loading.start(load_from)
     source = str(releases.fetch(source).resolve())
     import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.default_scope)
     with torch.device("meta"):
         network = MODELS.build(deepcopy(cfg.model))
-    print(loading.check_weights(network, source, allow_backbone=True, **options))
+    print(loading.check(network, source, allow_backbone=True, **options))
     return dict(type="StartWeightsHook", source=source, **options)

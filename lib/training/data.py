@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
-from torch.utils.data import Sampler
 
 from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
@@ -53,30 +52,14 @@ class CompetitionDataset(BaseSegDataset):
 
 
 @DATA_SAMPLERS.register_module()
-class WeightedInfiniteSampler(Sampler):
-    """Endless random indices, with the ``weight`` column of the data set's table as probabilities; ranks alternate.
+class WeightedInfiniteSampler(InfiniteSampler):
+    """Endless random indices, with the ``weight`` column of a :class:`CompetitionDataset` as probabilities."""
 
-    Args:
-        dataset: a :class:`CompetitionDataset` whose table has the column.
-        seed: the same on all ranks; None: the ranks agree on one.
-    """
-
-    def __init__(self, dataset, seed: int | None = None):
-        self.weights = torch.tensor([entry["weight"] for entry in dataset.load_data_list()], dtype=torch.float64)
-        self.rank, self.world = get_dist_info()
-        self.seed = sync_random_seed() if seed is None else seed
-
-    def __iter__(self) -> Iterator[int]:
+    def _infinite_indices(self) -> Iterator[int]:
+        weights = torch.tensor([entry["weight"] for entry in self.dataset.load_data_list()], dtype=torch.float64)
         generator = torch.Generator().manual_seed(self.seed)
         while True:
-            indices = torch.multinomial(self.weights, 1024 * self.world, replacement=True, generator=generator)
-            yield from indices[self.rank :: self.world].tolist()
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing: an endless sampler has no epochs."""
+            yield from torch.multinomial(weights, 1024 * self.world_size, True, generator=generator).tolist()
 
 
 @TRANSFORMS.register_module()
@@ -96,13 +79,14 @@ class TransformToTarget(BaseTransform):
     def __init__(self, folder: str, scale, ratio_range, crop_size, cat_max_ratio: float = 0.75):
         camera = TargetCamera.read(folder)
         factor = min(side / full for side, full in zip(scale, camera.size, strict=True))
-        self.target = camera.scaled(tuple(max(1, round(side * factor)) for side in camera.size))
+        width, height = (max(1, round(side * factor)) for side in camera.size)
+        camera = camera.scaled((width, height))
         self.ratio_range, self.crop_size, self.cat_max_ratio = ratio_range, crop_size, cat_max_ratio
         # A crop that will be shrunk is rendered by a smaller camera: fewer pixels to compute.
         factors = [1.0]
         while factors[-1] * _SMALLER >= ratio_range[0]:
             factors.append(factors[-1] * _SMALLER)
-        self.cameras = [(f, self.target.scaled(tuple(round(side * f) for side in self.target.size))) for f in factors]
+        self.cameras = [(f, camera.scaled((round(width * f), round(height * f)))) for f in factors]
 
     def transform(self, results: dict) -> dict:
         image, label = image_files.read_image(results["img_path"]), image_files.read_label(results["seg_map_path"])

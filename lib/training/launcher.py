@@ -16,7 +16,6 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -29,16 +28,6 @@ from lib.training.hardware import Hardware
 _TAIL = 30  # last lines of output that an error shows
 _CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 """Exit codes of a process that neither Python nor a person ended."""
-
-
-class _End(NamedTuple):
-    """How the training processes ended."""
-
-    code: int
-    """Exit code, of the first of several that failed; -N: signal N."""
-    error: str
-    """Type and message of the exception that ended them; empty: none did."""
-    tail: list[str]
 
 
 def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
@@ -59,19 +48,19 @@ def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
     """
     while True:
         start = run.last_checkpoint()
-        end = _train(run, hardware, max_iters, workers)
+        code, error, tail = _train(run, hardware, max_iters, workers)
         reached = run.last_checkpoint()
-        if end.code not in _CRASHES or reached is None or reached == start:
+        if code not in _CRASHES or reached is None or reached == start:
             break
-        message = f"The training crashed ({_in_words(end.code)}, see {run.log}); it resumes from {reached.name}."
+        message = f"The training crashed ({_in_words(code)}, see {run.log}); it resumes from {reached.name}."
         print(message, file=sys.stderr, flush=True)
     kind = f"{InputError.__name__}: "
-    if end.error.startswith(kind):
-        raise InputError(end.error.removeprefix(kind))
-    if end.code:
+    if error.startswith(kind):
+        raise InputError(error.removeprefix(kind))
+    if code:
         raise RuntimeError(
-            f"the training process ended with {_in_words(end.code)}; run it again to resume from its last checkpoint, "
-            f"if there is one. Its whole output: {run.log}. Its last lines:\n{''.join(end.tail)}"
+            f"the training process ended with {_in_words(code)}; run it again to resume from its last checkpoint, "
+            f"if there is one. Its whole output: {run.log}. Its last lines:\n{''.join(tail)}"
         )
 
 
@@ -79,7 +68,12 @@ def _in_words(code: int) -> str:
     return f"exit code {code}" + (f" ({signal.Signals(-code).name})" if code < 0 else "")
 
 
-def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> _End:
+def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[int, str, list[str]]:
+    """Train until the process ends.
+
+    Returns:
+        Exit code of the first process that failed (-N: signal N), type and message of its exception, last output.
+    """
     command = [sys.executable, "-m", "lib.training.worker", str(run.config), str(hardware.processes)]
     with tempfile.TemporaryDirectory() as folder:
         error_file = Path(folder) / "error.json"
@@ -93,14 +87,14 @@ def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> _End:
             preexec_fn=_die_with_parent,
         )
         try:
-            tail = _follow(child.stdout, run.log, max_iters)
+            tail = _follow(child.stdout or (), run.log, max_iters)
         except BaseException:
             child.terminate()
             raise
         finally:
             code = child.wait()
         error = read_json(error_file).get("message", {}).get("message", "")
-    return _End(128 - code if code > 128 else code, error, tail)  # the worker's own of several: see there
+    return 128 - code if code > 128 else code, error, tail
 
 
 def _environment(hardware: Hardware, workers: int) -> dict[str, str]:

@@ -66,13 +66,13 @@ class ShardedRunner(Runner):
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         super().resume(filename, resume_optimizer=False)
-        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)  # type: ignore[has-type]
         state = _load_checkpoint(filename, map_location="cpu")["optimizer"]
         set_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, state, options=_WHOLE)
 
     def save_checkpoint(self, *args, save_optimizer: bool = True, **kwargs) -> None:
         """Gather whole weights and optimiser state, in which every process takes part; the first one writes them."""
-        self._gathered = {"state_dict": get_model_state_dict(self.model, options=_WHOLE)}
+        self._gathered: dict = {"state_dict": get_model_state_dict(self.model, options=_WHOLE)}
         if save_optimizer:
             optimizer = self.optim_wrapper.optimizer
             self._gathered["optimizer"] = get_optimizer_state_dict(self.model, optimizer, options=_WHOLE)

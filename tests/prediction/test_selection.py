@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from lib import recipes
 from lib.dataset import image_files
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
@@ -79,14 +78,12 @@ def run(sample, tmp_path_factory):
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
-    import lib.internimage  # noqa: F401 (registers its parts)
-    from lib.training.process import _replace
+    import lib.internimage  # noqa: F401  registers its classes
+    from lib.training.config import build_config
 
     out = tmp_path_factory.mktemp("run")
     options = {"scale": (96, 54), "crop_size": (48, 80)}
-    cfg = recipes.resolve("demo", out / "augmented", options=options)
-    _replace(cfg._cfg_dict, "SyncBN", "BN")
-    cfg.amp = False
+    cfg = build_config("demo", out / "augmented", options=options)
     (out / "train").mkdir()
     cfg.dump(out / "train" / "config.py")
     init_default_scope("mmseg")

@@ -11,10 +11,11 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from torch.testing import assert_close
 
-import lib.internimage  # noqa: F401 (registers its parts)
+import lib.internimage  # noqa: F401  registers its classes
 from lib import recipes
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND, IGNORE
 from lib.internimage import mmcv_ops
+from lib.training.config import build_config
 
 COUNT = len(CLASSES_WITH_BACKGROUND)
 mask2former = pytest.mark.skipif(
@@ -27,7 +28,7 @@ def network(name: str, seed: int = 0):
     from mmseg.registry import MODELS
 
     if name == "demo_mask2former":
-        import lib.recipes.mask2former  # noqa: F401 (registers its parts)
+        import lib.recipes.mask2former  # noqa: F401
     init_default_scope("mmseg")
     torch.manual_seed(seed)
     model = MODELS.build(recipes.load(name).model)
@@ -130,8 +131,7 @@ def test_masks_are_found_in_windows_too(masks):
 def test_the_predictor_gives_probabilities(masks, tmp_path):
     from lib.stages.infer import Predictor
 
-    cfg = recipes.resolve("demo_mask2former", tmp_path)
-    cfg.amp = False
+    cfg = build_config("demo_mask2former", tmp_path)
     cfg.dump(tmp_path / "config.py")
     torch.save(masks.state_dict(), tmp_path / "weights.pth")
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
@@ -146,7 +146,7 @@ def test_the_predictor_gives_probabilities(masks, tmp_path):
 def test_attention_without_compiled_operators_is_the_one_in_pytorch():
     from mmcv.ops import multi_scale_deform_attn
 
-    import lib.recipes.mask2former  # noqa: F401 (registers its parts)
+    import lib.recipes.mask2former  # noqa: F401
 
     if mmcv_ops.compiled():
         assert multi_scale_deform_attn.ext_module.__file__
@@ -166,9 +166,9 @@ def test_operators_that_are_missing_say_how_to_build_them():
 def test_compiled_operators_are_left_alone(monkeypatch):
     compiled = types.ModuleType("mmcv._ext")
     monkeypatch.setitem(sys.modules, "mmcv._ext", compiled)
-    mmcv_ops.install_stubs()
+    mmcv_ops.stand_in()
     assert mmcv_ops.compiled() and sys.modules["mmcv._ext"] is compiled
     monkeypatch.delitem(sys.modules, "mmcv._ext")
     monkeypatch.setattr(mmcv_ops.importlib.util, "find_spec", lambda name: object())  # there, and not imported yet
-    mmcv_ops.install_stubs()
+    mmcv_ops.stand_in()
     assert mmcv_ops.compiled() and "mmcv._ext" not in sys.modules

@@ -151,14 +151,14 @@ def test_images_of_rare_classes_get_more_copies(sample, tmp_path):
 def test_training_bends_its_crops_itself(sample, known):
     from mmseg.registry import DATASETS
 
-    from lib import recipes
-    from lib.training.online import WeightedInfiniteSampler
+    from lib.training.config import build_config
+    from lib.training.data import WeightedInfiniteSampler
 
     table = layout.read_table(known / "train_source.csv", ("id", "weight"))
     assert len(table) == len(layout.read_split(sample, "train_source"))
     assert not (known / "train_source_image").exists() and len(layout.read_split(known, "val_source")) == 2
-    cfg = recipes.resolve("demo", known, options={"scale": (192, 108), "crop_size": (64, 96)})
-    assert [step["type"] for step in cfg.train_dataloader.dataset.pipeline][0] == "BendToTarget"
+    cfg = build_config("demo", known, options={"scale": (192, 108), "crop_size": (64, 96)})
+    assert [step["type"] for step in cfg.train_dataloader.dataset.pipeline][0] == "TransformToTarget"
     made = DATASETS.build({**cfg.train_dataloader.dataset, "_scope_": "mmseg"})
     np.random.seed(0)
     sizes = set()

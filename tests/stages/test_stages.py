@@ -1,12 +1,6 @@
 """The stages on a tiny data set: real training in a child process, kills and resumptions, refusals."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,47 +10,13 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.errors import InputError
 from lib.files import read_yaml
-from lib.run import finished
-from lib.stages import train
+from lib.run import Run, finished
 from lib.stages.augment import AugmentOptions, augment
 from lib.stages.infer import infer
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
 from lib.target.overlay import Overlay
-from lib.training import process
-from tests.builders import SMALL
-
-ROOT = Path(__file__).parents[2]
-QUICK = dict(max_iters=4, batch_size=2, options=SMALL)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def start(code: str) -> subprocess.Popen:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def kill_when(process: subprocess.Popen, condition, seconds: float = 120) -> None:
-    """SIGKILL the process as soon as the condition holds; fail if it ended before."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the process ended before it could be killed"
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-@pytest.fixture(scope="session")
-def trained(augmented, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "trained"
-    shutil.copytree(augmented, out)
-    train.train(out, **QUICK)
-    return out
-
+from tests.builders import kill_when, start, tree
 
 # 01
 
@@ -169,140 +129,6 @@ def test_faulty_camera_files_are_named(sample, tmp_path):
         augment(AugmentOptions(data=sample, out=tmp_path / "b", cameras_file=tmp_path / "half.yaml"))
 
 
-# 02
-
-
-def test_training_leaves_checkpoint_config_and_curves(trained):
-    folder = trained / "train"
-    best = train.best_checkpoint(trained)
-    assert best.name.startswith("best_mIoU_iter_")
-    losses = train.scalars(trained)
-    assert np.isfinite(losses["mIoU"][1]).all()
-    assert (folder / "config.py").exists() and (folder / "curves.png").exists() and (folder / "train.log").exists()
-    assert list(folder.glob("*/vis_data/events.out.tfevents*")), "scalars for TensorBoard"
-    record = finished(trained, "train")
-    assert record["parameters"]["recipe"] == "demo" and record["results"]["checkpoint"] == best.name
-
-
-def test_a_finished_training_is_not_repeated(trained):
-    before = train.best_checkpoint(trained).stat().st_mtime_ns
-    assert train.train(trained, **QUICK).stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="seed: 0 there, 5 now"):
-        train.train(trained, **QUICK, seed=5)
-
-
-def test_two_processes_train_together_on_the_cpu(augmented, tmp_path):
-    out = tmp_path / "two"
-    shutil.copytree(augmented, out)
-    train.train(out, processes=2, **QUICK)
-    assert np.isfinite(train.scalars(out)["mIoU"][1]).all()
-    assert len(list((out / "train").glob("best_mIoU_*.pth"))) == 1
-    assert finished(out, "train")["results"]["processes"] == 2
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_crash_is_told_in_the_process_own_words(processes, tmp_path):
-    (tmp_path / "config.py").write_text("import os; os.abort()")
-    with pytest.raises(RuntimeError, match=r"train\.log") as crash:
-        process.run(tmp_path, processes, 1, 0)
-    said = str(crash.value)
-    assert "Fatal Python error: Aborted" in said and "config.py" in said
-    assert "distributed" not in said, "how torchrun ended"
-
-
-def test_killed_training_goes_on_from_its_last_checkpoint(augmented, tmp_path):
-    out = tmp_path / "killed"
-    shutil.copytree(augmented, out)
-    quick = {"batch_size": 2, "options": {**SMALL, "max_iters": 30, "warmup_iters": 3, "val_interval": 5}}
-    process = start(f"from lib.stages.train import train; train({str(out)!r}, **{quick!r})")
-    kill_when(process, lambda: any((out / "train").glob("iter_*.pth")))
-    saved = sorted(int(p.stem.split("_")[1]) for p in (out / "train").glob("iter_*.pth"))
-    assert finished(out, "train") is None and saved[-1] < 30
-    _wait_until_gone(out)
-    train.train(out, **quick)
-    log = (out / "train" / "train.log").read_text()
-    assert "resumed epoch" in log
-    assert (out / "train" / "iter_30.pth").exists() and train.best_checkpoint(out)
-    assert train.scalars(out)["mIoU"][0] == [5, 10, 15, 20, 25, 30]
-
-
-def _wait_until_gone(out: Path) -> None:
-    """The child ends by itself when its parent is killed."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        alive = subprocess.run(["pgrep", "-f", f"lib.training.process {out}"], capture_output=True, text=True).stdout
-        if not alive:
-            return
-        time.sleep(0.2)
-    raise AssertionError("the training process outlived its parent")
-
-
-def test_start_weights_of_another_variant_are_refused(trained, augmented, tmp_path):
-    out = tmp_path / "other"
-    shutil.copytree(augmented, out)
-    wide = {
-        **SMALL,
-        "model.backbone.channels": 32,
-        "model.decode_head.in_channels": [32, 64, 128, 256],
-        "model.auxiliary_head.in_channels": 128,
-    }
-    with pytest.raises(InputError, match="best_mIoU_iter_.*pth") as refusal:
-        train.train(out, max_iters=2, batch_size=2, options=wide, load_from=train.best_checkpoint(trained))
-    assert "\n" not in str(refusal.value)
-
-
-def test_a_refused_request_keeps_the_former_training(trained, tmp_path):
-    before = tree(trained / "train")
-    with pytest.raises(InputError, match="gone.pth: no such file"):
-        train.train(trained, **QUICK, load_from=tmp_path / "gone.pth", overwrite=True)
-    assert tree(trained / "train") == before
-
-
-def test_start_weights_are_used(trained, augmented, tmp_path):
-    import torch
-
-    out = tmp_path / "warm"
-    shutil.copytree(augmented, out)
-    still = {**SMALL, "optim_wrapper.optimizer.lr": 0.0}
-    best = train.best_checkpoint(trained)
-    train.train(out, max_iters=1, batch_size=2, options=still, load_from=best)
-    before, after = (torch.load(p, weights_only=False)["state_dict"] for p in (best, train.best_checkpoint(out)))
-    for name, value in before.items():  # what is normalised goes on being counted
-        assert torch.equal(value, after[name]) or name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-
-
-def test_other_classes_carry_over_by_name_when_asked(trained, augmented, tmp_path, monkeypatch):
-    import torch
-    from mmseg.utils import get_classes
-
-    content = torch.load(train.best_checkpoint(trained), weights_only=False)["state_dict"]
-    for name in content:
-        if ".conv_seg." in name:  # rows numbered from 1; Cityscapes has 19 of them
-            rows = torch.arange(1.0, 20).reshape(-1, *[1] * (content[name].ndim - 1))
-            content[name] = rows.expand(19, *content[name].shape[1:]).clone()
-    torch.save({"state_dict": content}, tmp_path / "cityscapes.pth")
-    monkeypatch.setenv("INTERNIMAGE_WEIGHTS", str(tmp_path))
-    out = tmp_path / "other"
-    shutil.copytree(augmented, out)
-    still = {**SMALL, "optim_wrapper.optimizer.lr": 0.0}
-    with pytest.raises(InputError, match="19 rows in the file and 13 in the network"):
-        train.train(out, max_iters=1, batch_size=2, options=still, load_from="cityscapes.pth")
-    start = {"checkpoint": "cityscapes", "classes": "cityscapes"}
-    best = train.train(out, max_iters=1, batch_size=2, options=still, load_from=start)
-    bias = torch.load(best, weights_only=False)["state_dict"]["decode_head.conv_seg.bias"].tolist()
-    assert (
-        bias[:2] == [1, 2] and bias[CLASSES_WITH_BACKGROUND.index("Car")] == get_classes("cityscapes").index("car") + 1
-    )
-    assert bias[BACKGROUND] == 0
-    assert "Construction from building" in (out / "train" / "train.log").read_text()
-    assert read_yaml(out / "train" / "parameters.yaml")["load_from"] == start
-
-
-def test_training_needs_an_augmented_set(tmp_path):
-    with pytest.raises(InputError, match="Run 01_augment"):
-        train.train(tmp_path)
-
-
 # 03
 
 
@@ -335,7 +161,7 @@ def test_averages_are_probabilities_and_symmetric(sample, trained):
     from lib.stages.infer import Predictor
 
     image = image_files.read_image(layout.read_split(sample, "test")[0].image)
-    config, best = trained / "train" / "config.py", train.best_checkpoint(trained)
+    config, best = trained / "train" / "config.py", Run(trained).best_checkpoint()
     plain = Predictor(config, best).probabilities(image)
     assert plain.shape == (len(CLASSES_WITH_BACKGROUND), *image.shape[:2])
     assert np.allclose(plain.sum(0), 1, atol=1e-5)
@@ -352,7 +178,7 @@ def test_inference_refuses_what_does_not_fit(sample, trained, augmented, tmp_pat
     with pytest.raises(InputError, match="scales"):
         infer(sample, trained, scales=[])
     broken = tmp_path / "broken.pth"
-    broken.write_bytes(train.best_checkpoint(trained).read_bytes()[:5000])
+    broken.write_bytes(Run(trained).best_checkpoint().read_bytes()[:5000])
     out = tmp_path / "out"
     shutil.copytree(trained / "train", out / "train")
     with pytest.raises(InputError, match=r"broken\.pth"):

@@ -1,4 +1,4 @@
-"""What makes a training fit into a card: accumulation, clipping, averages, spread weights; alone and after a stop."""
+"""Accumulation, clipping, averages and sharded weights, alone and after a stop."""
 
 import shutil
 
@@ -6,10 +6,12 @@ import pytest
 import torch
 from mmengine import Config
 
-from lib import recipes
 from lib.errors import InputError
-from lib.stages import train
-from lib.training import process
+from lib.run import Run
+from lib.stages.train import TrainOptions, train
+from lib.training.config import build_config
+from lib.training.hardware import Hardware, mixed_precision
+from lib.training.launcher import launch
 from tests.builders import SMALL
 
 NAME = "backbone.levels.0.blocks.0.dcn.input_proj.weight"
@@ -17,24 +19,33 @@ STILL = {**SMALL, "max_iters": 4, "warmup_iters": 0, "val_interval": 2}
 
 
 def run(augmented, folder, processes=1, **options):
-    """Four iterations on crops that are always the same, as `training.train` runs them; returns the last checkpoint."""
-    cfg = recipes.resolve("demo", augmented / "augmented", batch_size=2, options={**STILL, **options})
+    """Four iterations on crops that are always the same, as stage 02 runs them; returns the last checkpoint."""
+    run, hardware = Run(folder), Hardware.detect(processes)
+    options = {**STILL, **options}
+    cfg = build_config(
+        "demo",
+        augmented / "augmented",
+        batch_size=2,
+        options=options,
+        amp=False,
+        hardware=hardware,
+        work_dir=run.train,
+    )
     cfg.train_dataloader.dataset.pipeline[2:-1] = [dict(type="Resize", scale=(160, 96), keep_ratio=False)]
-    cfg.work_dir, cfg.amp, cfg.start_weights = str(folder), False, None
-    folder.mkdir(exist_ok=True)
-    cfg.dump(folder / "config.py")
-    process.run(folder, processes, 4, 0)
+    run.train.mkdir(parents=True, exist_ok=True)
+    cfg.dump(run.config)
+    launch(run, hardware, 4, 0)
     return saved(folder, 4)
 
 
 def saved(folder, iteration):
-    return torch.load(folder / f"iter_{iteration}.pth", weights_only=False)
+    return torch.load(folder / "train" / f"iter_{iteration}.pth", weights_only=False)
 
 
 def stopped(folder, copy):
     """A folder that a training left after two iterations."""
-    copy.mkdir()
-    shutil.copy(folder / "iter_2.pth", copy)
+    (copy / "train").mkdir(parents=True)
+    shutil.copy(folder / "train" / "iter_2.pth", copy / "train")
     return copy
 
 
@@ -68,7 +79,7 @@ def test_averages_are_kept_and_used(averaged):
     for key, value in weights(last).items():
         if "running" not in key:
             torch.testing.assert_close(value, (start[key] + raw[key]) / 2)
-    (best,) = averaged.glob("best_mIoU_iter_*.pth")
+    (best,) = (averaged / "train").glob("best_mIoU_iter_*.pth")
     scored = last if best.name.endswith("_4.pth") else first
     best = torch.load(best, weights_only=False)
     assert all(torch.equal(best["state_dict"][key], value) for key, value in weights(scored).items())
@@ -77,14 +88,14 @@ def test_averages_are_kept_and_used(averaged):
 def test_inference_uses_the_average(averaged):
     from lib.prediction.network import Network
 
-    used = Network(averaged / "config.py", averaged / "iter_4.pth").model.state_dict()
+    used = Network(averaged / "train" / "config.py", averaged / "train" / "iter_4.pth").model.state_dict()
     assert all(torch.equal(used[name], value) for name, value in weights(saved(averaged, 4)).items())
 
 
 def test_a_stopped_training_ends_with_the_same_weights(averaged, augmented, tmp_path):
     folder = stopped(averaged, tmp_path / "stopped")
     second, first = run(augmented, folder, **AVERAGED), saved(averaged, 4)
-    assert "resumed epoch: 0, iter: 2" in (folder / "train.log").read_text()
+    assert "resumed epoch: 0, iter: 2" in Run(folder).log.read_text()
     for key in ("state_dict", "ema_state_dict"):
         assert all(torch.equal(value, second[key][name]) for name, value in first[key].items())
     for name, state in first["optimizer"]["state"].items():
@@ -111,17 +122,18 @@ class Crash(Hook):
 
 def crashing(averaged, folder, monkeypatch, *iterations):
     """Run a training like the one in ``averaged`` that native code brings down before these iterations (from 0)."""
-    folder.mkdir()
+    run = Run(folder)
+    run.train.mkdir(parents=True)
     (folder / "crash_hook.py").write_text(CRASH)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    cfg = Config.fromfile(averaged / "config.py")
-    cfg.work_dir = str(folder)
+    cfg = Config.fromfile(averaged / "train" / "config.py")
+    cfg.work_dir = str(run.train)
     cfg.custom_imports.imports.append("crash_hook")
     cfg.custom_hooks.append(dict(type="Crash"))
-    cfg.dump(folder / "config.py")
+    cfg.dump(run.config)
     for iteration in iterations:
-        (folder / f"crash-{iteration}").touch()
-    process.run(folder, 1, 4, 0)
+        (run.train / f"crash-{iteration}").touch()
+    launch(run, Hardware(), 4, 0)
 
 
 def test_a_training_that_crashed_goes_on_from_what_it_had_come_to(averaged, tmp_path, monkeypatch, capfd):
@@ -161,24 +173,24 @@ def test_spread_weights_train_as_whole_ones(augmented, tmp_path):
 )
 def test_entries_out_of_range_are_named(options, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        recipes.resolve("demo", tmp_path, options=options)
+        build_config("demo", tmp_path, options=options)
 
 
 def test_checkpoints_come_between_steps(tmp_path):
-    cfg = recipes.resolve("demo", tmp_path, options=dict(accumulate=3, val_interval=100))
+    cfg = build_config("demo", tmp_path, options=dict(accumulate=3, val_interval=100))
     assert cfg.val_interval == cfg.default_hooks.checkpoint.interval == cfg.train_cfg.val_interval == 102
     assert cfg.optim_wrapper.accumulative_counts == 3
 
 
 def test_precisions_are_chosen():
     def chosen(amp, bf16):
-        entries = process._mixed_precision(amp, bf16)
+        entries = mixed_precision(amp, bf16)
         return entries["dtype"], entries["loss_scale"]["enabled"]
 
     assert chosen(True, True) == chosen("bf16", False) == ("bfloat16", False)
     assert chosen(True, False) == chosen("fp16", True) == ("float16", True)
     with pytest.raises(InputError, match="shard: this GPU has no bf16"):
-        process._mixed_precision(True, False, shard=True)
+        mixed_precision(True, False, shard=True)
 
 
 @pytest.mark.parametrize(
@@ -191,5 +203,5 @@ def test_precisions_are_chosen():
 )
 def test_requests_that_cannot_be_met_are_refused(request_, message, augmented):
     with pytest.raises(InputError, match=message):
-        train.train(augmented, **request_)
+        train(TrainOptions(out=augmented, **request_))
     assert not (augmented / "train").exists()

@@ -10,33 +10,33 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Generator
 
-import lib.internimage  # noqa: F401 (registers its parts)
+import lib.internimage  # noqa: F401  registers its classes
 from lib import recipes
 from lib.dataset.classes import BACKGROUND, IGNORE, POLE, ROAD, SKY
-from lib.training import process, self_training
-from lib.training.self_training import views
-from lib.training.self_training.class_shares import ClassShares
+from lib.training.config import build_config
+from lib.training.hardware import Hardware
+from lib.training.self_training import Settings, augmentations, pseudo_labels
+from lib.training.self_training.pseudo_labels import ClassShares
 
 
 def gen(seed=0):
     return Generator().manual_seed(seed)
 
 
-def model(head=None, recipe="demo", **settings):
+def model(head=None, recipe="demo", warmup_iters=0, alpha=0.9, **settings):
     """A tiny network in training of itself, as a run would build it."""
     from mmseg.registry import MODELS
 
-    import lib.training.self_training.segmentor  # noqa: F401 (registers its parts)
+    import lib.training.self_training.segmentor  # noqa: F401
 
     init_default_scope("mmseg")
-    cfg = recipes.load(recipe).model
-    process._replace(cfg, "SyncBN", "BN")
+    cfg = build_config(recipe, "nowhere", hardware=Hardware()).model
     if head:
         cfg.decode_head, cfg.auxiliary_head = head, None
     torch.manual_seed(0)
-    given = {k: v for k, v in self_training.SETTINGS.items() if k not in ("rare", "enlarge")}
-    given |= {"warmup": 0, "alpha": 0.9, "mix": 0.5, "mask_ratio": 0.5, "colour": 0.4} | settings
-    return MODELS.build(dict(type="SelfTraining", segmentor=cfg, seed=0, **given)).train()
+    given = {"mix": 0.5, "mask_ratio": 0.5, "colour": 0.4} | settings
+    wrapped = dict(type="SelfTraining", segmentor=cfg, seed=0, alpha=alpha, warmup_iters=warmup_iters)
+    return MODELS.build(wrapped | dict(settings=Settings(**given).identity())).train()
 
 
 def batch(pairs=2, size=(64, 96)):
@@ -93,25 +93,25 @@ def test_pseudo_labels_are_weighed_by_the_share_of_sure_pixels():
     hood[ROAD] = 0.05
     probabilities = torch.stack([sure, unsure, hood, sure]).T.reshape(1, 13, 2, 2)
     known = torch.tensor([[[ROAD, ROAD], [ROAD, BACKGROUND]]])
-    label, share = views.pseudo_label(probabilities, known, threshold=0.8)
+    label, share = pseudo_labels.label(probabilities, known, threshold=0.8)
     # Background is where it is known to be, and is neither guessed nor counted.
     assert label.tolist() == [[[SKY, POLE], [ROAD, BACKGROUND]]]
     assert share.item() == pytest.approx(1 / 3)
-    label, share = views.pseudo_label(probabilities, torch.full_like(known, IGNORE), 0.8)
+    label, share = pseudo_labels.label(probabilities, torch.full_like(known, IGNORE), 0.8)
     assert (label == IGNORE).all() and share.item() == 0
 
 
 def test_the_targets_loss_is_weighed_by_it():
     inputs, samples = batch()
-    losses = [model(threshold=t, weight=w).forward(inputs, samples, "loss") for t, w in ((0, 1), (0, 0.5), (1.1, 1))]
+    losses = [model(threshold=t, weight=w).forward(inputs, samples, "loss") for t, w in ((0, 1), (0, 0.5), (1, 1))]
     whole, half, none = (loss["target.decode.loss_ce"].item() for loss in losses)
-    assert [loss["sure"].item() for loss in losses] == [1, 1, 0]
+    assert [loss["confident"].item() for loss in losses] == [1, 1, 0]
     assert whole > 0 and half == pytest.approx(whole / 2) and none == 0
     assert all(loss["source.decode.loss_ce"] == losses[0]["source.decode.loss_ce"] for loss in losses)
 
 
 def test_at_first_only_the_source_teaches():
-    net = model(warmup=2, threshold=0)
+    net = model(warmup_iters=2, threshold=0)
     inputs, samples = batch()
     for step in range(3):
         assert ("target" in net(inputs, samples, "loss")) == (step == 2)
@@ -156,12 +156,13 @@ def test_heads_that_classify_masks_give_probabilities_too():
 
 @pytest.mark.skipif(importlib.util.find_spec("mmdet") is None, reason="mmdetection is not installed")
 def test_mask2former_is_sure_of_some_pixels_and_learns_from_them():
-    import lib.recipes.mask2former  # noqa: F401 (registers its parts)
+
+    import lib.recipes.mask2former  # noqa: F401
 
     net = model(recipe="demo_mask2former", threshold=0.0)
     inputs, samples = batch(pairs=1)
     losses = net(inputs, samples, "loss")
-    assert losses["sure"] == 1 and losses["target"] > 0
+    assert losses["confident"] == 1 and losses["target"] > 0
     net.parse_losses(losses)[0].backward()
     assert net.student.backbone.patch_embed.conv1.weight.grad.abs().sum() > 0
 
@@ -199,7 +200,7 @@ def test_mixing_moves_labels_and_images_together():
     def image(label, offset):  # its pixels tell whose they are and of which class
         return (label + offset)[:, None].repeat(1, 3, 1, 1).float()
 
-    mixed, label = views.mix((image(truth, 1000), truth), (image(guessed, 0), guessed), known, gen())
+    mixed, label = augmentations.mix_classes((image(truth, 1000), truth), (image(guessed, 0), guessed), known, gen())
     pasted = mixed[:, 0] >= 1000
     assert torch.equal(mixed, image(label, 0) + 1000 * pasted[:, None])
     for own, here, bent in zip(label, pasted, truth, strict=True):
@@ -216,8 +217,10 @@ def test_other_colours_keep_the_picture():
     colours = colours.repeat_interleave(8, 2).repeat_interleave(8, 3)
     images = (colours - mean) / std
     centres = (..., slice(3, None, 8), slice(3, None, 8))  # which no blur of this size reaches
-    assert torch.allclose(views.jitter(images, mean, std, gen(), strength=0.0)[centres], images[centres], atol=0.05)
-    changed = views.jitter(images, mean, std, gen(3), strength=0.4)
+    assert torch.allclose(
+        augmentations.jitter(images, mean, std, gen(), strength=0.0)[centres], images[centres], atol=0.05
+    )
+    changed = augmentations.jitter(images, mean, std, gen(3), strength=0.4)
     back = changed * std + mean
     assert (back.min() >= -1e-3) and (back.max() <= 255.001)
     different = (changed - images).abs().mean((1, 2, 3))
@@ -227,7 +230,7 @@ def test_other_colours_keep_the_picture():
 
 
 def test_patches_hide_about_the_share_asked_for():
-    away = views.hidden((50, 96, 160), 0.7, 32, gen())
+    away = augmentations.patch_mask((50, 96, 160), 0.7, 32, gen())
     assert away.float().mean().item() == pytest.approx(0.7, abs=0.05)
     blocks = away.reshape(50, 3, 32, 5, 32).float().mean((2, 4))
     assert set(blocks.unique().tolist()) == {0, 1}

@@ -8,17 +8,17 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-import lib.internimage  # noqa: F401 (registers its parts)
-from lib import recipes
+import lib.internimage  # noqa: F401  registers its classes
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.dataset.rare_classes import rare_class_weights
 from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
 from lib.prediction.network import Network
-from lib.stages import train
+from lib.run import Run
 from lib.stages.augment import AugmentOptions, augment
-from lib.training import self_training
+from lib.stages.train import TrainOptions, scalars, train
+from lib.training.config import build_config
 
 QUICK = dict(
     max_iters=4,
@@ -52,9 +52,9 @@ def bent(sample, tmp_path_factory):
 def crops(bent, **changed):
     from mmseg.registry import DATASETS
 
-    cfg = recipes.resolve("demo", bent / "augmented", options=QUICK["options"] | changed)
-    self_training.add(cfg, bent / "augmented", seed=5)
-    import lib.training.self_training.pairs  # noqa: F401 (registers its parts)
+    import lib.training.self_training.pairs  # noqa: F401
+
+    cfg = build_config("demo", bent / "augmented", options=QUICK["options"] | changed, self_training=True, seed=5)
 
     init_default_scope("mmseg")
     return DATASETS.build(cfg.train_dataloader.dataset)
@@ -97,13 +97,15 @@ def test_the_surroundings_move_with_the_crop(bent, tmp_path):
 def test_ranks_share_the_pairs_and_resume_within_them(monkeypatch):
     import itertools
 
+    from mmengine.dataset import sampler
+
     from lib.training.self_training import pairs
 
     seen = []
     for rank in (0, 1):
-        monkeypatch.setattr(pairs, "get_dist_info", lambda rank=rank: (rank, 2))
-        seen.append(list(itertools.islice(pairs.PairSampler(), 8)))
-        late = pairs.PairSampler()
+        monkeypatch.setattr(sampler, "get_dist_info", lambda rank=rank: (rank, 2))
+        seen.append(list(itertools.islice(pairs.PairSampler([], seed=0), 8)))
+        late = pairs.PairSampler([], seed=0)
         late.skip(4)
         assert list(itertools.islice(late, 4)) == seen[-1][4:]
     assert seen[0][:4] == [0, 1, 4, 5] and sorted(seen[0] + seen[1]) == list(range(16))
@@ -124,7 +126,7 @@ def test_images_of_rare_classes_are_drawn_more_often(sample, tmp_path):
 def adapted(bent, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "adapted"
     shutil.copytree(bent, out)
-    train.train(out, **QUICK)
+    train(TrainOptions(out=out, **QUICK))
     return out
 
 
@@ -138,15 +140,15 @@ def same(a, b):
 
 
 def test_the_teacher_is_what_inference_loads(bent, adapted):
-    best = train.best_checkpoint(adapted)
+    best = Run(adapted).best_checkpoint()
     network = Network(adapted / "train" / "config.py", best)
     assert same(dict(network.model.state_dict()), saved(adapted, best.name)[0])
     teacher, student = saved(adapted)
     assert student.pop("teacher.steps") == 4 and student.pop("shares.source").sum() == pytest.approx(1)
     assert student.pop("shares.named").sum() == pytest.approx(1) and student.pop("shares.log_factor").any()
     assert student.keys() == teacher.keys() and not same(student, teacher)
-    logged = train.scalars(adapted)
-    assert np.isfinite(logged["source"][1] + logged["target"][1]).all() and "sure" in logged
+    logged = scalars(adapted)
+    assert np.isfinite(logged["source"][1] + logged["target"][1]).all() and "confident" in logged
 
 
 def test_a_resumed_training_ends_where_an_undisturbed_one_does(adapted, tmp_path):
@@ -159,7 +161,7 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(adapted, tmp_path
     del record["train"]
     write_yaml(out / "run.yaml", record)
     shutil.copy(adapted / "train" / "iter_2.pth", folder)
-    train.train(out, **QUICK)
+    train(TrainOptions(out=out, **QUICK))
     assert "resumed" in (folder / "train.log").read_text()
     for before, after in zip(saved(adapted), saved(out), strict=True):
         assert same(before, after)
@@ -169,26 +171,26 @@ def test_withheld_labels_change_nothing(sample, adapted, tmp_path):
     out = tmp_path / "seeing"
     assert (sample / "withheld" / "train_target_gt").is_dir()
     augment(AugmentOptions(data=sample, out=out, seed=1))
-    train.train(out, **QUICK)
+    train(TrainOptions(out=out, **QUICK))
     assert same(saved(adapted)[0], saved(out)[0])
-    assert train.best_checkpoint(adapted).name == train.best_checkpoint(out).name
+    assert Run(adapted).best_checkpoint().name == Run(out).best_checkpoint().name
 
 
 def test_two_processes_teach_themselves_together(bent, tmp_path):
     out = tmp_path / "two"
     shutil.copytree(bent, out)
-    train.train(out, processes=2, **QUICK)
+    train(TrainOptions(out=out, processes=2, **QUICK))
     teacher, student = saved(out)
     assert student.pop("teacher.steps") == 4 and not same(student, teacher)
-    assert np.isfinite(train.scalars(out)["target"][1]).all()
+    assert np.isfinite(scalars(out)["target"][1]).all()
 
 
 def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
     out = tmp_path / "warm"
     shutil.copytree(bent, out)
-    best = train.best_checkpoint(adapted)
+    best = Run(adapted).best_checkpoint()
     still = QUICK["options"] | {"optim_wrapper.optimizer.lr": 0.0, "self_training.warmup": 0.0}
-    train.train(out, **(QUICK | dict(max_iters=1, options=still)), load_from=best)
+    train(TrainOptions(out=out, **(QUICK | dict(max_iters=1, options=still)), load_from=best))
     started = saved(adapted, best.name)[0]
     learned = [name for name in started if "running" not in name and "batches" not in name]
     for weights in saved(out, "iter_1.pth"):
@@ -197,16 +199,13 @@ def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
 
 def test_the_teacher_looks_back_over_a_share_of_the_training(bent):
     for iters, alpha in ((5, 0.5), (250, 0.9), (2500, 0.99), (160000, 0.999)):
-        cfg = recipes.resolve("demo", bent / "augmented", max_iters=iters)
-        self_training.add(cfg, bent / "augmented", seed=0)
-        assert cfg.model.alpha == pytest.approx(alpha) and cfg.model.warmup == round(0.3 * iters)
+        cfg = build_config("demo", bent / "augmented", max_iters=iters, self_training=True)
+        assert cfg.model.alpha == pytest.approx(alpha) and cfg.model.warmup_iters == round(0.3 * iters)
 
 
 def test_the_targets_crops_are_enlarged(bent):
-    cfgs = [recipes.resolve("demo", bent / "augmented") for _ in range(2)]
-    cfgs[0].self_training, cfgs[1].self_training = dict(enlarge=1.0), dict(enlarge=1.5)
-    for cfg in cfgs:
-        self_training.add(cfg, bent / "augmented", 0)
+    enlarged = [{"self_training.enlarge": factor} for factor in (1.0, 1.5)]
+    cfgs = [build_config("demo", bent / "augmented", options=given, self_training=True) for given in enlarged]
     steps = [{step["type"]: step for step in cfg.train_dataloader.dataset.target.pipeline} for cfg in cfgs]
     plain, larger = (step["RandomResize"]["ratio_range"] for step in steps)
     assert larger == tuple(1.5 * ratio for ratio in plain)
@@ -216,11 +215,11 @@ def test_the_targets_crops_are_enlarged(bent):
 
 def test_faulty_requests_are_named(bent, tmp_path):
     with pytest.raises(InputError, match="self_training.treshold is no setting .*threshold"):
-        train.train(bent, self_training=True, options={"self_training.treshold": 0.5})
+        train(TrainOptions(out=bent, self_training=True, options={"self_training.treshold": 0.5}))
     with pytest.raises(InputError, match="self_training.warmup is set, but self_training is off"):
-        train.train(bent, options={"self_training.warmup": 0.5})
+        train(TrainOptions(out=bent, options={"self_training.warmup": 0.5}))
     out = tmp_path / "old"
     shutil.copytree(bent, out)
     (out / "augmented" / "train_target.csv").unlink()
     with pytest.raises(InputError, match="train_target.csv"):
-        train.train(out, self_training=True)
+        train(TrainOptions(out=out, self_training=True))

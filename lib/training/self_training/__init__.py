@@ -113,8 +113,9 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
         type="SelfTraining",
         segmentor=cfg.model,
         seed=seed,
+        alpha=_alpha(cfg.max_iters) if settings.alpha is None else settings.alpha,
         warmup_iters=round(settings.warmup * cfg.max_iters),
-        settings=settings.identity() | dict(alpha=_alpha(cfg.max_iters) if settings.alpha is None else settings.alpha),
+        settings=settings.identity(),
     )
     optimisation = dict(cfg.optim_wrapper)
     student = {name: optimisation.pop(name) for name in ("constructor", "paramwise_cfg") if name in optimisation}

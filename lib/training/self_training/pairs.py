@@ -6,6 +6,7 @@ Importing this module registers the data set, the sampler and the transform.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine.dist import get_dist_info
+from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS
 from mmseg.registry import DATASETS, TRANSFORMS
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-import lib.training.data  # noqa: F401 (registers its parts)
+import lib.training.data  # noqa: F401  registers CompetitionDataset
 from lib.dataset import image_files
 from lib.dataset.classes import BACKGROUND, IGNORE
 
@@ -71,32 +72,12 @@ def _seeded(seed: int):
 
 
 @DATA_SAMPLERS.register_module()
-class PairSampler(Sampler):
-    """Endless positions of :class:`SourceAndTarget` from 0 on; ranks take pairs in turn.
+class PairSampler(InfiniteSampler):
+    """Endless positions of :class:`SourceAndTarget` from 0 on; ranks take pairs in turn."""
 
-    Args:
-        dataset, seed: passed by mmengine; positions depend on neither.
-    """
-
-    def __init__(self, dataset=None, seed: int | None = None):
-        self.dataset, self.start = dataset, 0
-        self.rank, self.world = get_dist_info()
-
-    def __iter__(self) -> Iterator[int]:
-        number = self.start
-        while True:
-            yield 2 * (number // 2 * self.world + self.rank) + number % 2
-            number += 1
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def skip(self, num_samples: int) -> None:
-        """Start after this many positions of the rank; mmengine calls it when it resumes."""
-        self.start = num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing: an endless sampler has no epochs."""
+    def _indices_of_rank(self) -> Iterator[int]:
+        for number in itertools.count():
+            yield 2 * (number // 2 * self.world_size + self.rank) + number % 2
 
 
 @TRANSFORMS.register_module()

@@ -50,6 +50,10 @@ def open_pixels(known: Tensor) -> Tensor:
 class ClassShares(nn.Module):
     """Class shares of labels and pseudo-labels, and the factors that align them; checkpoints hold both."""
 
+    source: Tensor
+    named: Tensor
+    log_factor: Tensor
+
     def __init__(self):
         super().__init__()
         for name in ("source", "named", "log_factor"):
@@ -72,7 +76,7 @@ class ClassShares(nn.Module):
         for step in range(_STEPS):
             classes = (pixels * self.log_factor.exp()).argmax(1)
             self._count(self.named, classes, decay if step == 0 else _DECAY)
-            self.log_factor += _STEP * ((self.source + _MIN_SHARE) / (self.named + _MIN_SHARE)).log()
+            self.log_factor += _STEP * torch.log((self.source + _MIN_SHARE) / (self.named + _MIN_SHARE))
         limit = torch.tensor(_MAX_FACTOR).log().item()
         self.log_factor.clamp_(-limit, limit)
         weighted = probabilities.clone()

@@ -33,18 +33,19 @@ class SelfTraining(BaseModel):
     Args:
         segmentor: config of the network, any of mmseg's segmentors.
         seed: seed of mixing, colours and patches.
+        alpha: share of its weights that the teacher keeps per iteration.
         warmup_iters: iterations that learn from the source alone.
         settings: fields of :class:`lib.training.self_training.Settings`.
 
     Source: Hoyer et al., "DAFormer", CVPR 2022, and "MIC", CVPR 2023.
     """
 
-    def __init__(self, segmentor: dict, *, seed: int, warmup_iters: int, settings: dict):
+    def __init__(self, segmentor: dict, *, seed: int, alpha: float, warmup_iters: int, settings: dict):
         student: BaseSegmentor = MODELS.build(segmentor)
         super().__init__(data_preprocessor=student.data_preprocessor)
         self.student, self.settings = student, Settings(**settings)
         # With gamma 1 the momentum in iteration t is max(1 - alpha, 1 / (t + 1)).
-        self.teacher = MomentumAnnealingEMA(student, momentum=1 - self.settings.alpha, gamma=1)
+        self.teacher = MomentumAnnealingEMA(student, momentum=1 - alpha, gamma=1)
         self.seed, self.warmup_iters = seed, warmup_iters
         self.shares = pseudo_labels.ClassShares() if self.settings.align else None
 
@@ -77,7 +78,7 @@ class SelfTraining(BaseModel):
             return losses
         generator = Generator().manual_seed(_seed(self.seed, iteration))
         crops, labels, confident = self._target_crops(inputs, samples, generator)
-        labelled = [_sample(sample, label) for sample, label in zip(samples[1::2] * 2, labels)]
+        labelled = [_sample(sample, label) for sample, label in zip(samples[1::2] * 2, labels, strict=False)]
         target = self.student.loss(crops, labelled)
         losses |= _named("target", target, self.settings.weight * confident)
         return losses | {"confident": confident}
@@ -143,7 +144,7 @@ def _sample(like: SegDataSample, label: Tensor) -> SegDataSample:
 def _named(part: str, losses: dict[str, Tensor], weight: float | Tensor = 1.0) -> dict[str, Tensor]:
     """Return the losses under ``part.``, weighted, and their sum as ``part``; accuracies are left out."""
     weighted = {f"{part}.{name}": value * weight for name, value in losses.items() if "loss" in name}
-    return weighted | {part: sum(value.detach().mean() for value in weighted.values())}
+    return weighted | {part: torch.stack([value.detach().mean() for value in weighted.values()]).sum()}
 
 
 @HOOKS.register_module()
