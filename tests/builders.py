@@ -2,6 +2,11 @@
 
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -16,7 +21,12 @@ from lib.target.overlay import Overlay
 GOLDEN = Path(__file__).parent / "golden"
 
 SMALL = {"scale": (192, 108), "crop_size": (96, 160), "num_workers": 0}
-"""Training options for the ``sample`` fixture's images."""
+"""Recipe entries for the ``sample`` fixture's images."""
+
+QUICK = dict(max_iters=4, batch_size=2, options=SMALL)
+"""Training options for them."""
+
+ROOT = Path(__file__).parents[1]
 
 WIDTH, HEIGHT = 64, 48
 """Size of ``photo`` and ``classes_label``."""
@@ -81,3 +91,23 @@ def camera(width=320, height=180) -> TargetCamera:
     plain = Overlay(mask, np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32))
     lens = Fisheye.from_fov((width, height), 2.6, k=(-0.02, 0.0, 0.0, 0.0))
     return TargetCamera(plain, lens, None, np.zeros((1, 2, 3), np.float32), np.zeros((1, 72, 128, 3), np.uint8))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def start(code: str) -> subprocess.Popen:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_when(process: subprocess.Popen, condition, seconds: float = 120) -> None:
+    """SIGKILL the process as soon as the condition holds; fail if it ended before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the process ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()

@@ -28,6 +28,20 @@ def augmented(sample, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="session")
+def trained(augmented, tmp_path_factory):
+    """A run of ``sample`` whose second stage is done too."""
+    import shutil
+
+    from lib.stages.train import TrainOptions, train
+    from tests.builders import QUICK
+
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    shutil.copytree(augmented, out)
+    train(TrainOptions(out=out, **QUICK))
+    return out
+
+
 # An untrained network
 
 

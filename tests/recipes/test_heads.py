@@ -11,10 +11,11 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from torch.testing import assert_close
 
-import lib.internimage  # noqa: F401 (registers its parts)
+import lib.internimage  # noqa: F401  registers its classes
 from lib import recipes
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND, IGNORE
 from lib.internimage import mmcv_ops
+from lib.training.config import build_config
 
 COUNT = len(CLASSES_WITH_BACKGROUND)
 mask2former = pytest.mark.skipif(
@@ -27,7 +28,7 @@ def network(name: str, seed: int = 0):
     from mmseg.registry import MODELS
 
     if name == "demo_mask2former":
-        import lib.recipes.mask2former  # noqa: F401 (registers its parts)
+        import lib.recipes.mask2former  # noqa: F401
     init_default_scope("mmseg")
     torch.manual_seed(seed)
     model = MODELS.build(recipes.load(name).model)
@@ -128,17 +129,18 @@ def test_masks_are_found_in_windows_too(masks):
 
 @mask2former
 def test_the_predictor_gives_probabilities(masks, tmp_path):
-    from lib.stages.infer import Predictor
+    from lib.prediction.options import TestTimeOptions
+    from lib.prediction.predictor import Predictor
 
-    cfg = recipes.resolve("demo_mask2former", tmp_path)
-    cfg.amp = False
+    cfg = build_config("demo_mask2former", tmp_path)
     cfg.dump(tmp_path / "config.py")
     torch.save(masks.state_dict(), tmp_path / "weights.pth")
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-    found = Predictor(tmp_path / "config.py", tmp_path / "weights.pth", flip=True).probabilities(image)
+    run = tmp_path / "config.py", tmp_path / "weights.pth"
+    found = Predictor(*run, TestTimeOptions(flip=True)).probabilities(image)
     assert found.shape == (COUNT, 90, 160)
     assert_close(found.sum(0), torch.ones(90, 160), atol=1e-5, rtol=0)
-    windows = Predictor(tmp_path / "config.py", tmp_path / "weights.pth", sliding=True).probabilities(image)
+    windows = Predictor(*run, TestTimeOptions(sliding=True)).probabilities(image)
     assert_close(windows.sum(0), torch.ones(90, 160), atol=1e-5, rtol=0)
 
 
@@ -146,7 +148,7 @@ def test_the_predictor_gives_probabilities(masks, tmp_path):
 def test_attention_without_compiled_operators_is_the_one_in_pytorch():
     from mmcv.ops import multi_scale_deform_attn
 
-    import lib.recipes.mask2former  # noqa: F401 (registers its parts)
+    import lib.recipes.mask2former  # noqa: F401
 
     if mmcv_ops.compiled():
         assert multi_scale_deform_attn.ext_module.__file__
