@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lib.camera.models import Camera, Pinhole
 from lib.camera.remap import Remap, build_table, covered, remap_from_table, rotation
-from lib.synthesis.target_camera import TargetCamera
 
 FOV_RAD = (1.4, 1.75)
 """Range of a view's horizontal field of view; a wider pinhole stretches its sides too much."""
@@ -78,9 +77,9 @@ def _view(lens: Camera, camera: Pinhole, turn: np.ndarray) -> View:
     return View(remap, pixels, weight)
 
 
-def visible_angles(target: TargetCamera) -> tuple[float, float, float, float]:
-    """Return the angles (rad) between axis and overlay: to the left, right, top and bottom."""
-    lens, visible = target.lens.scaled(target.size), ~target.overlay.mask
+def visible_angles(lens: Camera, overlay: np.ndarray) -> tuple[float, float, float, float]:
+    """Return the angles (rad) between axis and overlay, ``bool (H, W)``: to the left, right, top and bottom."""
+    lens, visible = lens.scaled(overlay.shape[::-1]), ~overlay
     row = int(np.clip(round(lens.cy), 0, lens.height - 1))
     column = int(np.clip(round(lens.cx), 0, lens.width - 1))
     across, along = (

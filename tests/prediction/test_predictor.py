@@ -69,7 +69,7 @@ def test_views_are_averaged_where_they_reach(run, images):
     target = camera(*IMAGE_SIZE)
     plain, voted = Predictor(*run), Predictor(*run, TestTimeOptions(rectified_views=3), target=target)
     direct, mixed = plain.probabilities(images[0]), voted.probabilities(images[0])
-    views = rectified_views(target.lens, 3, visible_angles(target))
+    views = rectified_views(target.lens, 3, visible_angles(target.lens, target.overlay.mask))
     reach = torch.from_numpy(sum(view.weight for view in views) > 0)
     assert torch.allclose(mixed.sum(0), torch.ones(IMAGE_SIZE[::-1]), atol=1e-4)
     assert torch.equal(mixed[:, ~reach], direct[:, ~reach]) and (~reach).any()

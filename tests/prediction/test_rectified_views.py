@@ -14,7 +14,7 @@ def test_a_view_returns_each_pixel_to_its_place():
     y, x = np.uint8(np.mgrid[: target.size[1], : target.size[0]] // 2)
     places = cv2.merge([x, y, np.full_like(x, 255)])
     total, weight = np.zeros((180, 320, 3)), np.zeros((180, 320))
-    for view in rectified_views(target.lens, 3, visible_angles(target)):
+    for view in rectified_views(target.lens, 3, visible_angles(target.lens, target.overlay.mask)):
         seen = torch.from_numpy(view.remap.image(places).astype(np.float32)).permute(2, 0, 1)[None]
         back = view.to_lens_image(seen)[0].permute(1, 2, 0).numpy()
         sure = view.weight > 0.1
