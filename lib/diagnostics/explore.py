@@ -32,7 +32,7 @@ def mean_frame(paths: Sequence[str | Path]) -> np.ndarray:
     """Return the mean of at most 32 images of one size, ``uint8 (H, W, 3)``."""
     paths = evenly_spaced(paths, _FRAMES)
     total = sum(image_files.read_image(path).astype(np.float32) for path in paths)
-    return (total / len(paths)).round().astype(np.uint8)
+    return np.round(total / len(paths)).astype(np.uint8)
 
 
 def overlay_rows(target: TargetCamera, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:
@@ -56,7 +56,7 @@ def class_layout(labels: Iterable[np.ndarray], size: tuple[int, int] = (64, 36))
     """
     ids = range(len(CLASSES_WITH_BACKGROUND))
     shares = [
-        [cv2.resize(np.float32(label == class_id), size, interpolation=cv2.INTER_AREA) for class_id in ids]
+        [cv2.resize((label == class_id).astype(np.float32), size, interpolation=cv2.INTER_AREA) for class_id in ids]
         for label in labels
     ]
     return np.mean(shares, axis=0)

@@ -1,14 +1,14 @@
 """A trained network made faster on a CPU, with equal results but for rounding.
 
-Batch norms are folded into their convolutions, DCNv3's softmax is computed in parts, and UperNet's last convolution is
-split by level. UperNet upsamples the maps of all levels to the finest one, stacks them and convolves the stack, which
-is most of its work. Channel mixing and bilinear upsampling commute. So the coarser levels are mixed at their own
-resolution and upsampled afterwards.
+Batch norms are folded into convolutions, DCNv3's softmax is computed in parts, UperNet's last convolution is split by
+level. UperNet upsamples and stacks the maps of all levels and convolves the stack, which is most of its work. Channel
+mixing and upsampling commute, so the coarser levels are mixed at their own resolution and upsampled afterwards.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ops_dcnv3 import DCNv3
 
 
-def fuse(model: nn.Module) -> None:
+def fuse(model: Any) -> None:
     """Change a segmentor in evaluation mode, in place; afterwards it can neither train nor load weights."""
     for module in model.modules():
         if isinstance(module, DCNv3):

@@ -1,7 +1,7 @@
-"""One trained network: images in, class probabilities out, whole or by overlapping windows.
+"""One trained network: class probabilities of whole images or of overlapping windows.
 
 Logits are blended where windows overlap, as in mmseg; probabilities are averaged over scales and mirror images. Memory
-holds ``crops_per_batch`` crops in the network and the sums of the images at hand, however many windows there are.
+does not grow with the number of windows.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ class Network:
     Args:
         config: ``train/config.py`` of the run that trained it.
         checkpoint: weights that fit it.
-        options: test-time options; the network applies those that concern a single network.
+        options: test-time options, of which those apply that concern a single network.
 
     Raises:
-        InputError: the checkpoint does not fit the config, the scale is not chosen yet, or there is no batch norm to
-            adapt.
+        InputError: the checkpoint does not fit the config, or there is no batch norm to adapt.
     """
 
     def __init__(self, config: str | Path, checkpoint: str | Path, options: TestTimeOptions = DEFAULTS):
@@ -110,14 +109,20 @@ class Network:
         Returns:
             ``float32 (N, classes, H, W)`` on the network's device.
         """
-        shape, total = images[0].shape[:2], 0
+        shape, total = images[0].shape[:2], torch.zeros((), device=self.device)
         for scale in self.scales:
             factor = self._factor(reference or shape, scale)
-            total = total + self._flip_sum(self.inputs([_resize(image, factor) for image in images]), shape)
+            inputs = self.inputs([_resize(image, factor) for image in images])
+            logits = self._blended(torch.cat([inputs, inputs.flip(3)]) if self.options.flip else inputs)
+            probabilities = torch.stack([self._normalised(x, shape) for x in logits])
+            if self.options.flip:
+                plain, mirrored = probabilities.chunk(2)
+                probabilities = plain + mirrored.flip(3)
+            total = total + probabilities
         return total / (len(self.scales) * (1 + self.options.flip))
 
     def _factor(self, shape: tuple[int, int], scale: float) -> float:
-        """Return the enlargement into the recipe's (width, height) times ``scale``, proportions kept as in training."""
+        """Return the enlargement into ``scale`` times the recipe's (width, height), proportions kept as in training."""
         return scale * min(max(self.size) / max(shape), min(self.size) / min(shape))
 
     def inputs(self, images: Sequence[np.ndarray]) -> Tensor:
@@ -125,17 +130,6 @@ class Network:
         preprocessor = self.model.data_preprocessor
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
         return (pixels.float() - preprocessor.mean) / preprocessor.std
-
-    def _flip_sum(self, inputs: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Return probabilities ``(N, classes, *shape)``, summed over image and mirror image if ``flip``."""
-        flip, count = self.options.flip, len(inputs)
-        logits = self._blended(torch.cat([inputs, inputs.flip(3)]) if flip else inputs)
-        sums = []
-        for i in range(count):
-            sums.append(self._normalised(logits[i], shape))
-            if flip:
-                sums[i] += self._normalised(logits[count + i], shape).flip(2)
-        return torch.stack(sums)
 
     def _normalised(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
         """Turn the head's output ``(classes, h, w)`` into probabilities ``(classes, *shape)``."""
@@ -159,15 +153,14 @@ class Network:
         for y, x in corners:
             rows, columns = slice(y, y + height), slice(x, x + width)
             weights[rows, columns] += weight
-            crops += [(i, rows, columns) for i in range(len(inputs))]
+            crops += [(i, slice(None), rows, columns) for i in range(len(inputs))]
         for start in range(0, len(crops), self.options.crops_per_batch):
             batch = crops[start : start + self.options.crops_per_batch]
-            logits = self._logits(torch.stack([inputs[i, :, rows, columns] for i, rows, columns in batch]))
-            for (i, rows, columns), values in zip(batch, logits, strict=True):
-                total[i, :, rows, columns] += values * weight
+            for crop, logits in zip(batch, self._logits(torch.stack([inputs[crop] for crop in batch])), strict=True):
+                total[crop] += logits * weight
         return total.div_(weights)
 
-    def _corners(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+    def _corners(self, size: Sequence[int]) -> list[tuple[int, int]]:
         return windows.corners(size, self.window, self.stride) if self.window else [(0, 0)]
 
     def _logits(self, crops: Tensor) -> Tensor:

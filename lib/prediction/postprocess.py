@@ -62,8 +62,8 @@ def remove_small_regions(label: np.ndarray, factor: float = 1.0) -> np.ndarray:
         A changed copy.
     """
     label, small = label.copy(), []
-    for class_id, least in MIN_AREA.items():
-        least *= factor * label.size / 1e6
+    for class_id, millionths in MIN_AREA.items():
+        least = millionths * (factor * label.size / 1e6)
         _, regions, stats, _ = cv2.connectedComponentsWithStats((label == class_id).astype(np.uint8), connectivity=8)
         for i in np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] < least) + 1:
             small.append((int(stats[i, cv2.CC_STAT_AREA]), class_id, stats[i, :4], regions == i))

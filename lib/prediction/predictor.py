@@ -46,11 +46,11 @@ class Predictor:
         frames: Sequence[Path] = (),
         source: Sequence[Path] = (),
     ):
-        remedy = "Run 01_augment with an estimated or given lens first."
-        if options.rectified_views and (target is None or target.lens is None):
-            raise InputError(f"rectified_views: the target's lens is not known. {remedy}")
-        if options.apply_overlay and target is None:
-            raise InputError(f"apply_overlay: the target camera is not known. {remedy}")
+        needs = ("rectified_views", "lens", target and target.lens), ("apply_overlay", "overlay", target)
+        for option, part, known in needs:
+            if getattr(options, option) and known is None:
+                found = f"{option}: the target's {part} is not known"
+                raise InputError(f"{found}. Run 01_augment with an estimated or given lens first.")
         self.options, self.target, self._images = options, target, (frames, source)
         self._loaded = [Network(*member, options) for member in [(config, checkpoint), *more]]
 
@@ -80,38 +80,37 @@ class Predictor:
 
     def label_items(self, items: Sequence[layout.Item]) -> Iterator[tuple[layout.Item, np.ndarray, np.ndarray]]:
         """Yield each item with its image and class ids, in order. Images of one size share a batch of crops."""
-        group: list[tuple[layout.Item, np.ndarray]] = []
+        group: list[layout.Item] = []
+        images: list[np.ndarray] = []
         for item in items:
             image = image_files.read_image(item.image)
-            if group and (image.shape != group[0][1].shape or len(group) >= self._images_per_batch(image.shape[:2])):
-                yield from self._label_group(group)
-                group = []
-            group.append((item, image))
-        if group:
-            yield from self._label_group(group)
-
-    def _label_group(self, group):
-        for (item, image), label in zip(group, self.labels([image for _, image in group]), strict=True):
-            yield item, image, label
+            if images and (image.shape != images[0].shape or len(images) >= self._images_per_batch(image.shape[:2])):
+                yield from zip(group, images, self.labels(images), strict=True)
+                group, images = [], []
+            group.append(item)
+            images.append(image)
+        if images:
+            yield from zip(group, images, self.labels(images), strict=True)
 
     def _images_per_batch(self, shape: tuple[int, int]) -> int:
         return max(-(-self.options.crops_per_batch // network.crops(shape)) for network in self.networks)
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> Tensor:
         """Return ``float32 (N, classes, H, W)``: the networks' mean, where views reach their weighted mean with it."""
-        total = self._mean(images)
+        total, shape = self._mean(images), images[0].shape[:2]
         if not (self.options.rectified_views and self.target and self.target.lens):
             return total
-        shape, weight = images[0].shape[:2], 1.0
-        lens = self.target.lens.scaled(shape[::-1])
-        for view in rectified_views(lens, self.options.rectified_views, visible_angles(self.target)):
+        lens, weight = self.target.lens, np.ones(shape, np.float32)
+        limits = visible_angles(lens, self.target.overlay.mask)
+        for view in rectified_views(lens.scaled(shape[::-1]), self.options.rectified_views, limits):
             total += view.to_lens_image(self._mean([view.remap.image(image) for image in images], shape))
             weight = weight + view.weight
         return total / total.new_tensor(weight)
 
     def _mean(self, images: Sequence[np.ndarray], reference: tuple[int, int] | None = None) -> Tensor:
-        total = 0.0
-        for network in self.networks:
+        first, *others = self.networks
+        total = first.probabilities(images, reference)
+        for network in others:
             total = total + network.probabilities(images, reference)
         return total / len(self.networks)
 

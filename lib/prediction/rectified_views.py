@@ -78,9 +78,9 @@ def _view(lens: Camera, camera: Pinhole, turn: np.ndarray) -> View:
     return View(remap, pixels, weight)
 
 
-def visible_angles(target: TargetCamera) -> tuple[float, float, float, float]:
-    """Return the angles (rad) between axis and overlay: to the left, right, top and bottom."""
-    lens, visible = target.lens.scaled(target.size), ~target.overlay.mask
+def visible_angles(lens: Camera, overlay: np.ndarray) -> tuple[float, float, float, float]:
+    """Return the angles (rad) between axis and overlay, ``bool (H, W)``: to the left, right, top and bottom."""
+    lens, visible = lens.scaled(overlay.shape[::-1]), ~overlay
     row = int(np.clip(round(lens.cy), 0, lens.height - 1))
     column = int(np.clip(round(lens.cx), 0, lens.width - 1))
     across, along = (

@@ -1,9 +1,4 @@
-"""Choice of a checkpoint, and of an image size, without labels.
-
-A good network predicts the same for an image, its mirror image and a smaller copy. Agreement is measured like a
-prediction against labels, by IoU averaged over all scored classes: a network that has given up the rare ones does not
-look consistent. No label is read.
-"""
+"""Choice of a checkpoint, and of an image size, by predictions for target frames. No label is read."""
 
 from __future__ import annotations
 
@@ -59,8 +54,8 @@ def unsupervised_score(
         ``mirror``, ``smaller``: mean IoU over the scored classes between the predictions for the frames and for their
         mirror images or smaller copies, 0 for a class that is never predicted. ``agreement``: mean of the two.
         ``certainty``: 1 - mean entropy / log(classes). ``information``: (entropy of the mean prediction - mean
-        entropy) / log(classes), high where single pixels are certain and all classes in use: the mutual information
-        of Bridle et al., "Unsupervised classifiers, mutual information and phantom targets", NeurIPS 1991.
+        entropy) / log(classes), the mutual information of Bridle et al., "Unsupervised classifiers, mutual
+        information and phantom targets", NeurIPS 1991; high if pixels are certain and all classes are in use.
     """
     run, classes = Run(out), len(CLASSES_WITH_BACKGROUND)
     if mask is None and is_known(run.augmented):
@@ -114,7 +109,7 @@ def select(out: str | Path, data: str | Path, device: str | None = None) -> Path
 
 
 def select_scale(out: str | Path, checkpoint: str | Path, data: str | Path, device: str | None = None) -> float:
-    """Return the one of :data:`SCALES` at which a checkpoint is best by :data:`CRITERION` on target frames."""
+    """Return the one of :data:`SCALES` at which a checkpoint is best; see :func:`select`."""
     frames = target_frames(data)
     return _best(SCALES, lambda scale: unsupervised_score(out, checkpoint, frames, scale=scale, device=device))
 

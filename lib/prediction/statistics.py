@@ -15,7 +15,7 @@ _ROUNDS = 3  # the input of a batch norm changes with the batch norms before it
 _EPSILON = 1e-6  # added to variances
 
 
-def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+def batch_norms(model: nn.Module) -> list[nn.Module]:
     """Return the batch norms that inference uses; raise InputError where there is none."""
     norms = [
         module
@@ -45,12 +45,12 @@ def adapt_batch_norms(model: nn.Module, forward: Callable[[], None], share: floa
         The number of batch norms that changed.
     """
     norms = batch_norms(model)
-    trained = {norm: (norm.running_mean.clone(), norm.running_var.clone()) for norm in norms}
+    running = {norm: (norm.get_buffer("running_mean"), norm.get_buffer("running_var")) for norm in norms}
+    trained = {norm: (mean.clone(), variance.clone()) for norm, (mean, variance) in running.items()}
     for _ in range(_ROUNDS):
         measured = _moments(norms, forward, "inputs")
         for (norm, _), moments in measured.items():
-            running = norm.running_mean, norm.running_var
-            for value, old, new in zip(running, trained[norm], moments, strict=True):
+            for value, old, new in zip(running[norm], trained[norm], moments, strict=True):
                 value.copy_((1 - share) * old + share * new)
     return len(measured)
 
@@ -68,7 +68,8 @@ def align_features(
         source_forward, target_forward: run the model on images of the source and of the target.
         share: how far the statistics move, 0 to 1.
     """
-    source, target = (_moments([model.backbone], run, "outputs").values() for run in (source_forward, target_forward))
+    backbone = model.get_submodule("backbone")
+    source, target = (_moments([backbone], run, "outputs").values() for run in (source_forward, target_forward))
     changes = []
     for (mean, variance), (target_mean, target_variance) in zip(source, target, strict=True):
         scale = 1 + share * (((variance + _EPSILON) / (target_variance + _EPSILON)).sqrt() - 1)
@@ -78,7 +79,7 @@ def align_features(
     def align(_, inputs, maps):
         return tuple(x * scale + shift for x, (scale, shift) in zip(maps, changes, strict=True))
 
-    model.backbone.register_forward_hook(align)
+    backbone.register_forward_hook(align)
 
 
 def _moments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -20,7 +21,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
     return [max(0, min(i * stride, length - window)) for i in range(count)]
 
 
-def corners(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> list[tuple[int, int]]:
+def corners(size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
     """Return the upper left pixels (y, x) of the windows over an image; all arguments are (height, width)."""
     rows, columns = (starts(*axis) for axis in zip(size, window, stride, strict=True))
     return [(y, x) for y in rows for x in columns]
@@ -29,7 +30,7 @@ def corners(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, i
 def weights(blend: Blend, size: tuple[int, int]) -> np.ndarray:
     """Return the weights of a window's pixels, ``float32 (height, width)``, above 0 and at most 1."""
     down, across = (_profile(blend, length) for length in size)
-    return np.float32(down[:, None] * across)
+    return (down[:, None] * across).astype(np.float32)
 
 
 def _profile(blend: Blend, length: int) -> np.ndarray:

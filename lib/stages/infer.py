@@ -44,12 +44,16 @@ class InferOptions(TestTimeOptions, InferInputs):
         """Return the options with the files of the checkpoints, and the scales that "target" chooses.
 
         Raises:
-            InputError: unfinished training, or a checkpoint without file or config.
+            InputError: unfinished training, a checkpoint without file or config, or an option that needs an unknown
+                camera.
         """
         from lib.internimage.checkpoints.releases import fetch  # here, because mmseg takes seconds to import
         from lib.prediction.selection import select, select_scale
 
         run, checkpoint = Run(self.out), self.checkpoint
+        if self.needs_camera() and not is_known(run.augmented):
+            found = f"{run.augmented / 'camera.yaml'} does not exist (expected for rectified_views and apply_overlay)"
+            raise InputError(f"{found}. Run 01_augment with augment=True for this run folder first.")
         if checkpoint == "target":
             checkpoint = str(select(run.folder, self.data, self.device))
         elif checkpoint is None:
@@ -77,15 +81,9 @@ class InferOptions(TestTimeOptions, InferInputs):
         items = layout.read_split(Run(self.out).augmented, "train_source") if self.feature_alignment else []
         return evenly_spaced([item.image for item in items], _STATISTICS_IMAGES)
 
-    def target(self) -> TargetCamera | None:
-        """Return the run's target camera if an option needs it; raise InputError if it is not known."""
-        if not (self.rectified_views or self.apply_overlay):
-            return None
-        folder = Run(self.out).augmented
-        if not is_known(folder):
-            found = f"{folder / 'camera.yaml'} does not exist (expected for rectified_views and apply_overlay)"
-            raise InputError(f"{found}. Run 01_augment with augment=True for this run folder first.")
-        return TargetCamera.read(folder)
+    def needs_camera(self) -> bool:
+        """Return whether an option needs the target camera."""
+        return bool(self.rectified_views or self.apply_overlay)
 
     def identity(self) -> dict:
         """Return the options that the masks depend on. Checkpoints go by name; their digests are among the inputs."""
@@ -96,10 +94,8 @@ class InferOptions(TestTimeOptions, InferInputs):
         run, data = Run(self.out), Path(self.data)
         images = [item.image for item in layout.read_split(data, "test")]
         files = [file for member in self.members() for file in member]
-        camera = files_in(run.augmented) if self.rectified_views or self.apply_overlay else []
-        return run.digests([data / "test.csv", *images], data) | run.digests(
-            [*files, *camera, *self.source_images()], run.folder
-        )
+        files += [*(files_in(run.augmented) if self.needs_camera() else ()), *self.source_images()]
+        return run.digests([data / "test.csv", *images], data) | run.digests(files, run.folder)
 
 
 def infer(options: InferOptions) -> Path:
@@ -119,7 +115,8 @@ def infer(options: InferOptions) -> Path:
     run, options = Run(options.out), options.resolved()
     layout.check(options.data, ("test",))
     items = layout.read_split(options.data, "test")
-    target, parameters, inputs = options.target(), options.identity(), options.inputs()
+    parameters, inputs = options.identity(), options.inputs()
+    target = TargetCamera.read(run.augmented) if options.needs_camera() else None
     results = {item.id: (run.visualization / f"{item.id}.jpg", run.masks / f"{item.id}.png") for item in items}
 
     def unfinished() -> list[layout.Item]:

@@ -1,4 +1,4 @@
-"""Checkpoints judged without labels: what the criteria reward, and that no withheld label is read."""
+"""Checkpoints judged without labels: the criteria, and that no withheld label is read."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
 from lib.files import read_yaml
 from lib.prediction import selection
-from lib.stages.infer import infer
+from lib.stages.infer import InferOptions, infer
 
 COUNT = len(CLASSES_WITH_BACKGROUND)
 
@@ -26,7 +26,7 @@ class Fake:
         "one": lambda image: np.zeros(image.shape[:2], int),
     }
 
-    def __init__(self, config, checkpoint, **parameters):
+    def __init__(self, config, checkpoint, options):
         self.rule = self.rules[Path(checkpoint).stem]
 
     def probabilities(self, images):
@@ -54,7 +54,7 @@ def test_a_network_that_knows_its_classes_agrees_with_itself(monkeypatch, frame)
     assert found["information"] == pytest.approx(1)
 
 
-def test_what_depends_on_the_place_does_not_agree_with_its_mirror(monkeypatch, frame):
+def test_predictions_by_place_do_not_agree_with_their_mirror(monkeypatch, frame):
     assert scores(monkeypatch, frame, "columns")["mirror"] < 0.2
 
 
@@ -65,7 +65,7 @@ def test_one_class_everywhere_is_certain_but_worth_little(monkeypatch, frame):
     assert found["information"] == pytest.approx(0, abs=1e-6)
 
 
-def test_the_surroundings_do_not_count(monkeypatch, frame):
+def test_the_overlay_does_not_count(monkeypatch, frame):
     """Left out, the right half of the stripes takes its classes along."""
     mask = np.zeros((30, COUNT * 4), bool)
     mask[:, 24:] = True
@@ -104,9 +104,9 @@ def test_inference_takes_the_checkpoint_and_the_scale_that_do_best(run, sample):
         scale: selection.unsupervised_score(run, run / "train" / best, frames, scale=scale)[selection.CRITERION]
         for scale in selection.SCALES
     }
-    infer(sample, run, checkpoint="target", scales="target")
+    infer(InferOptions(data=sample, out=run, checkpoint="target", scales="target"))
     done = read_yaml(run / "run.yaml")["infer"]["parameters"]
-    assert done["checkpoint"].startswith(best)
+    assert done["checkpoint"] == [best]
     assert done["scales"] == [max(at, key=at.get)]
 
 

@@ -129,16 +129,18 @@ def test_masks_are_found_in_windows_too(masks):
 
 @mask2former
 def test_the_predictor_gives_probabilities(masks, tmp_path):
-    from lib.stages.infer import Predictor
+    from lib.prediction.options import TestTimeOptions
+    from lib.prediction.predictor import Predictor
 
     cfg = build_config("demo_mask2former", tmp_path)
     cfg.dump(tmp_path / "config.py")
     torch.save(masks.state_dict(), tmp_path / "weights.pth")
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-    found = Predictor(tmp_path / "config.py", tmp_path / "weights.pth", flip=True).probabilities(image)
+    run = tmp_path / "config.py", tmp_path / "weights.pth"
+    found = Predictor(*run, TestTimeOptions(flip=True)).probabilities(image)
     assert found.shape == (COUNT, 90, 160)
     assert_close(found.sum(0), torch.ones(90, 160), atol=1e-5, rtol=0)
-    windows = Predictor(tmp_path / "config.py", tmp_path / "weights.pth", sliding=True).probabilities(image)
+    windows = Predictor(*run, TestTimeOptions(sliding=True)).probabilities(image)
     assert_close(windows.sum(0), torch.ones(90, 160), atol=1e-5, rtol=0)
 
 

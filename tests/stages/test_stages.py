@@ -10,9 +10,8 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.errors import InputError
 from lib.files import read_yaml
-from lib.run import Run, finished
+from lib.run import finished
 from lib.stages.augment import AugmentOptions, augment
-from lib.stages.infer import infer
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
 from lib.target.overlay import Overlay
@@ -127,59 +126,3 @@ def test_faulty_camera_files_are_named(sample, tmp_path):
     (tmp_path / "half.yaml").write_text("source: {model: Pinhole}\n")
     with pytest.raises(InputError, match="expected: a camera under `source` and one under `target`|fields"):
         augment(AugmentOptions(data=sample, out=tmp_path / "b", cameras_file=tmp_path / "half.yaml"))
-
-
-# 03
-
-
-def test_masks_are_class_ids_of_the_test_images(sample, trained):
-    masks = infer(sample, trained)
-    for item in layout.read_split(sample, "test"):
-        mask = image_files.read_label(masks / f"{item.id}.png")
-        assert mask.shape == image_files.read_image(item.image).shape[:2] and mask.max() <= BACKGROUND
-        assert (trained / "visualization" / f"{item.id}.jpg").exists()
-    before = tree(masks)
-    infer(sample, trained)
-    assert tree(masks) == before
-
-
-def test_killed_inference_ends_with_the_same_files(sample, trained, tmp_path):
-    whole = infer(sample, trained)
-    out = tmp_path / "killed"
-    shutil.copytree(trained, out, ignore=shutil.ignore_patterns("masks", "visualization"))
-    slow = (
-        "import lib.stages.infer as i, time; f = i._write_picture; i._write_picture = lambda *a: (f(*a), time.sleep(2))"
-    )
-    process = start(f"{slow}; i.infer({str(sample)!r}, {str(out)!r})")
-    kill_when(process, lambda: any(out.glob("visualization/TEST*.jpg")))
-    done = len(list(out.glob("visualization/TEST*.jpg")))
-    assert 0 < done < len(layout.read_split(sample, "test"))
-    assert tree(infer(sample, out)) == tree(whole)
-
-
-def test_averages_are_probabilities_and_symmetric(sample, trained):
-    from lib.stages.infer import Predictor
-
-    image = image_files.read_image(layout.read_split(sample, "test")[0].image)
-    config, best = trained / "train" / "config.py", Run(trained).best_checkpoint()
-    plain = Predictor(config, best).probabilities(image)
-    assert plain.shape == (len(CLASSES_WITH_BACKGROUND), *image.shape[:2])
-    assert np.allclose(plain.sum(0), 1, atol=1e-5)
-    flipped = Predictor(config, best, flip=True)
-    mirrored = flipped.probabilities(np.ascontiguousarray(image[:, ::-1]))
-    assert np.allclose(flipped.probabilities(image).flip(2), mirrored, atol=1e-5)
-    several = Predictor(config, best, scales=(0.75, 1.0), sliding=True).probabilities(image)
-    assert np.allclose(several.sum(0), 1, atol=1e-5) and not np.allclose(several, plain, atol=1e-3)
-
-
-def test_inference_refuses_what_does_not_fit(sample, trained, augmented, tmp_path):
-    with pytest.raises(InputError, match="Run 02_train"):
-        infer(sample, augmented)
-    with pytest.raises(InputError, match="scales"):
-        infer(sample, trained, scales=[])
-    broken = tmp_path / "broken.pth"
-    broken.write_bytes(Run(trained).best_checkpoint().read_bytes()[:5000])
-    out = tmp_path / "out"
-    shutil.copytree(trained / "train", out / "train")
-    with pytest.raises(InputError, match=r"broken\.pth"):
-        infer(sample, out, checkpoint=broken)
