@@ -1,10 +1,10 @@
-"""What each step of the adaptation brings: one row per step, all of them the same network and number of iterations.
+"""Gains of each step of the adaptation: one row per step, with the same network and number of iterations.
 
-``python benchmarks/adaptation.py --data DIR`` takes every row through the stages (augment, train, infer, submit) in
-its own run folder, ``outputs/adaptation/<set>/<row>-<seed>/``, which ends with a ``submission.csv``. A row is nothing
-but parameters of the stages. Rows are scored on the test labels where the set has them (``withheld/test_gt``), and
-everywhere by a visible proxy: the source's validation images bent through the fitted lens, the same ones for every
-row. Withheld labels are read here alone: to score, and to train the row "target's own labels" that shows what could
+``python benchmarks/adaptation.py --data DIR`` runs the stages (augment, train, infer, submit) for every row, in its
+run folder ``outputs/adaptation/<set>/<row>-<seed>/``, up to a ``submission.csv``. A row consists of parameters of the
+stages. Scores come from the test labels where the set has them (``withheld/test_gt``), and always from a visible
+proxy: the source's augmented validation images, the same for every row. Only this file reads withheld labels: to
+score, and to train the row "target's own labels". That row shows what could
 be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``; with
 another ``--warm-start`` than the default, folder and file are named after it too.
 """
@@ -45,9 +45,9 @@ class Row:
     train: dict = field(default_factory=dict)
     infer: dict = field(default_factory=dict)
     trained_as: str | None = None
-    """The row whose training this one uses."""
+    """Row whose training this one uses."""
     labels: bool = False
-    """Trained on the target's own, withheld labels."""
+    """Whether it trains on the target's withheld labels."""
 
 
 PLAIN = {"motion": False, "mirror": False, "appearance": "none"}
@@ -71,17 +71,16 @@ ROWS = {
     "oracle-test-time": Row(infer=TEST_TIME | {"background": False}, trained_as="oracle", labels=True),
 }
 PROXY = "photometric"
-"""The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
+"""Row whose validation images are the visible proxy; the row of the target's labels validates on them too."""
 
 
 class Benchmark:
     """All rows on one data set.
 
     Args:
-        data: in the competition's layout, with or without ``withheld``.
-        recipe, iters: what every row trains, and for how long; None: as the recipe says.
-        start: iterations of a first training on the source as it is, whose network all rows of a seed start from;
-            0: they start from nothing.
+        data: data set in the competition's layout, with or without ``withheld``.
+        recipe, iters: recipe of every row and its iterations; None: the recipe's.
+        start: iterations of the warm start on the plain source, from which all rows of a seed start; 0: none.
     """
 
     def __init__(self, data: Path, recipe: str, iters: int | None, start: int):
@@ -96,7 +95,7 @@ class Benchmark:
         return self.folder / f"{name}-{seed}"
 
     def row(self, name: str, seed: int) -> dict:
-        """Run one row to its end and score it; what an earlier call finished is taken as it is."""
+        """Run one row to its end and score it, or return the result of an earlier call."""
         row, out = ROWS[name], self.out(name, seed)
         if done := self.finished(name, seed):
             return done
@@ -105,33 +104,33 @@ class Benchmark:
             self.row(row.trained_as, seed)
         else:
             trained = out
-            self._learn(row, out, seed)
-        result = {"asked": self._asked(row)} | self._predict(row, trained, out)
+            self._train(row, out, seed)
+        result = {"parameters": self._parameters(row)} | self._predict(row, trained, out)
         result["seconds"] = {stage: entry["seconds"] for stage, entry in read_yaml(out / "run.yaml").items()}
         write_yaml(out / "result.yaml", result)
         return result
 
     def finished(self, name: str, seed: int) -> dict | None:
-        """The result of a row that was run with the same parameters."""
+        """Return the result of a row that ran with the same parameters; None if there is none."""
         out = self.out(name, seed)
         done = read_yaml(out / "result.yaml")
-        same = done.get("asked") == self._asked(ROWS[name]) and (out / "submission.csv").exists()
+        same = done.get("parameters") == self._parameters(ROWS[name]) and (out / "submission.csv").exists()
         return done if same else None
 
-    def _asked(self, row: Row) -> dict:
+    def _parameters(self, row: Row) -> dict:
         length = {"recipe": self.recipe, "iters": self.iters, "start": self.start}
         return length | {"augment": row.augment, "train": row.train, "infer": row.infer}
 
-    def _learn(self, row: Row, out: Path, seed: int) -> None:
+    def _train(self, row: Row, out: Path, seed: int) -> None:
         if row.labels:
             self._labelled_target(out, seed)
         else:
             augment(AugmentOptions(data=self.data, out=out, **row.augment, seed=seed))
         common = dict(out=out, recipe=self.recipe, seed=seed)
-        train(TrainOptions(**common, max_iters=self.iters, load_from=self._begun(seed), **row.train))
+        train(TrainOptions(**common, max_iters=self.iters, load_from=self._warm_start(seed), **row.train))
 
-    def _begun(self, seed: int) -> Path | None:
-        """The checkpoint that all rows of a seed start from."""
+    def _warm_start(self, seed: int) -> Path | None:
+        """Return the checkpoint that all rows of a seed start from; None without a warm start."""
         if not self.start:
             return None
         out = self.out("start", seed)
@@ -139,24 +138,24 @@ class Benchmark:
         return train(TrainOptions(out=out, recipe=self.recipe, max_iters=self.start, seed=seed))
 
     def _labelled_target(self, out: Path, seed: int) -> None:
-        """In place of stage 01: the target's frames with their labels; validated like the adapted rows."""
-        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
+        """Write the target's frames with their labels in place of stage 01; validation is that of the adapted rows."""
+        augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
         parameters = {"data": str(self.data), "labels": "withheld"}
         folder = claim(out / "augmented", parameters)
         with recorded(out, "augment", parameters) as results:
             labels = self.withheld / "train_target_gt"
             frames = layout.read_split(self.data, "train_target")
             trained = [(item.id, item.image, labels / f"{item.id}.png") for item in frames]
-            validated = [(item.id, item.image, item.label) for item in layout.read_split(bent, "val_source")]
+            validated = [(item.id, item.image, item.label) for item in layout.read_split(augmented, "val_source")]
             for split, rows in (("train_source", trained), ("val_source", validated)):
                 _write_table(folder / f"{split}.csv", ("id", "img_path", "gt_path"), rows)
                 results[split] = len(rows)
 
     def _predict(self, row: Row, trained: Path, out: Path) -> dict:
-        """Masks, submission and scores of a trained row."""
+        """Write masks and submissions of a trained row and return its scores."""
         result = {}
-        proxy, bent = self._proxy()
-        for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", bent)):
+        proxy, proxy_labels = self._proxy()
+        for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", proxy_labels)):
             for part in ("augmented", "train"):
                 link(folder / part, trained / part)
             infer(data, folder, checkpoint=Run(trained).best_checkpoint(), **row.infer)
@@ -167,9 +166,9 @@ class Benchmark:
         return result
 
     def _proxy(self) -> tuple[Path, Path]:
-        """The visible proxy as a data set whose test images are bent source images, and the folder of their labels."""
-        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
-        items = layout.read_split(bent, "val_source")
+        """Return the visible proxy, a data set with augmented source images as test images, and its labels' folder."""
+        augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
+        items = layout.read_split(augmented, "val_source")
         folder = self.folder / "proxy"
         _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
         frames = [(item.id, item.image) for item in layout.read_split(self.data, "train_target")]
@@ -180,7 +179,7 @@ class Benchmark:
 
 
 def link(path: Path, target: Path) -> None:
-    """Have ``path`` stand for ``target``, another run's folder, unless it is that already."""
+    """Make ``path`` a symbolic link to ``target``, another run's folder, unless it exists."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(os.path.relpath(target, path.parent))
@@ -197,7 +196,7 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
     for name in ROWS:
         for seed in seeds:
             if result := benchmark.finished(name, seed):
-                rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "asked"}
+                rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "parameters"}
     summary = {
         "data": benchmark.data.name,
         "recipe": Path(benchmark.recipe).stem,
