@@ -4,9 +4,9 @@
 run folder ``outputs/adaptation/<set>/<row>-<seed>/``, up to a ``submission.csv``. A row consists of parameters of the
 stages. Scores come from the test labels where the set has them (``withheld/test_gt``), and always from a visible
 proxy: the source's augmented validation images, the same for every row. Only this file reads withheld labels: to
-score, and to train the row "target's own labels". That row shows what could
-be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``; with
-another ``--warm-start`` than the default, folder and file are named after it too.
+score, and to train the row "target's own labels", an upper bound. Finished rows are skipped, interrupted ones
+continue. Writes ``benchmarks/results/adaptation-<set>.json``; the names of folder and file contain ``--warm-start``
+where it is not the default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 from tables import RESULTS, TITLES, adaptation, gap_closed
 
 from lib import sample
@@ -26,11 +25,12 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
-from lib.run import Run, claim, recorded
+from lib.run import Run, claim
 from lib.stages.augment import AugmentOptions, augment
-from lib.stages.infer import infer
-from lib.stages.submit import score, submit
+from lib.stages.infer import InferOptions, infer
+from lib.stages.submit import SubmitOptions, submit
 from lib.stages.train import TrainOptions, train
+from lib.submission.score import score_submission
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
@@ -51,24 +51,24 @@ class Row:
 
 
 PLAIN = {"motion": False, "mirror": False, "appearance": "none"}
-DRAWN = {"copies": 3}
-TAUGHT = {"self_training": True}
-SIZE = {"scales": "target"}
-TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
+THREE_COPIES = {"copies": 3}
+SELF_TRAINING = {"self_training": True}
+TARGET_SCALE = {"scales": "target"}
+TEST_TIME = TARGET_SCALE | {"flip": True, "apply_overlay": True, "min_region": 1.0}
 ROWS = {
     "source": Row({"augment": False}),
     "overlay": Row({"lens": "none"} | PLAIN),
     "fixed": Row({"lens": "fixed"} | PLAIN),
-    "fitted": Row(DRAWN | {"appearance": "none"}),
-    "photometric": Row(DRAWN),
-    "size": Row(DRAWN, infer=SIZE, trained_as="photometric"),
-    "self-training": Row(DRAWN, TAUGHT, SIZE),
-    "test-time": Row(DRAWN, TAUGHT, TEST_TIME, trained_as="self-training"),
-    "untaught": Row(DRAWN, infer=TEST_TIME, trained_as="photometric"),
-    "open": Row(DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
-    "flat": Row(DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
+    "fitted": Row(THREE_COPIES | {"appearance": "none"}),
+    "photometric": Row(THREE_COPIES),
+    "size": Row(THREE_COPIES, infer=TARGET_SCALE, trained_as="photometric"),
+    "self-training": Row(THREE_COPIES, SELF_TRAINING, TARGET_SCALE),
+    "test-time": Row(THREE_COPIES, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "untaught": Row(THREE_COPIES, infer=TEST_TIME, trained_as="photometric"),
+    "open": Row(THREE_COPIES | {"mirror": False}, SELF_TRAINING, TEST_TIME),
+    "flat": Row(THREE_COPIES | {"lens": "none", "motion": False}, SELF_TRAINING, TEST_TIME),
     "oracle": Row(labels=True),
-    "oracle-test-time": Row(infer=TEST_TIME | {"background": False}, trained_as="oracle", labels=True),
+    "oracle-test-time": Row(infer=TEST_TIME | {"apply_overlay": False}, trained_as="oracle", labels=True),
 }
 PROXY = "photometric"
 """Row whose validation images are the visible proxy; the row of the target's labels validates on them too."""
@@ -142,13 +142,13 @@ class Benchmark:
         augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
         parameters = {"data": str(self.data), "labels": "withheld"}
         folder = claim(out / "augmented", parameters)
-        with recorded(out, "augment", parameters) as results:
+        with Run(out).recorded("augment", parameters, {}) as results:
             labels = self.withheld / "train_target_gt"
             frames = layout.read_split(self.data, "train_target")
             trained = [(item.id, item.image, labels / f"{item.id}.png") for item in frames]
             validated = [(item.id, item.image, item.label) for item in layout.read_split(augmented, "val_source")]
             for split, rows in (("train_source", trained), ("val_source", validated)):
-                _write_table(folder / f"{split}.csv", ("id", "img_path", "gt_path"), rows)
+                layout.write_table(folder / f"{split}.csv", layout.SPLITS[split], rows)
                 results[split] = len(rows)
 
     def _predict(self, row: Row, trained: Path, out: Path) -> dict:
@@ -158,10 +158,11 @@ class Benchmark:
         for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", proxy_labels)):
             for part in ("augmented", "train"):
                 link(folder / part, trained / part)
-            infer(data, folder, checkpoint=Run(trained).best_checkpoint(), **row.infer)
-            path, _ = submit(data, folder, self.size)
+            checkpoint = str(Run(trained).best_checkpoint())
+            infer(InferOptions(data=data, out=folder, checkpoint=checkpoint, **row.infer))
+            path, _ = submit(SubmitOptions(data=data, out=folder, submission_size=self.size))
             if labels.is_dir():
-                iou = score(path, labels, self.size)
+                iou = score_submission(path, labels, self.size)
                 result["test" if folder == out else "proxy"] = {k: round(float(v), 5) for k, v in iou.items()}
         return result
 
@@ -170,11 +171,10 @@ class Benchmark:
         augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
         items = layout.read_split(augmented, "val_source")
         folder = self.folder / "proxy"
-        _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
+        layout.write_table(folder / "test.csv", layout.SPLITS["test"], [(item.id, item.image) for item in items])
         frames = [(item.id, item.image) for item in layout.read_split(self.data, "train_target")]
-        _write_table(folder / "train_target.csv", ("id", "img_path"), frames)
-        rows = [(row, "-1") for row in layout.row_ids([item.id for item in items])]
-        _write_table(folder / "sample_submission.csv", ("id", "mask_rle"), rows)
+        layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames)
+        layout.write_sample(folder, [item.id for item in items])
         return folder, items[0].label.parent
 
 
@@ -185,13 +185,8 @@ def link(path: Path, target: Path) -> None:
         path.symlink_to(os.path.relpath(target, path.parent))
 
 
-def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
-    with whole_file(path) as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
-
-
 def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
-    """Collect what is finished, whichever call finished it, print the table and write the JSON."""
+    """Print the table of all finished rows and write the JSON."""
     rows: dict[str, dict[str, dict]] = {}
     for name in ROWS:
         for seed in seeds:
@@ -214,26 +209,29 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing"
+        "--data",
+        type=Path,
+        default=ROOT / "data" / "adaptation",
+        help="default: a sample, rendered if missing",
     )
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
-    parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
+    parser.add_argument("--iters", type=int, help="iterations of every training (default: the recipe's)")
     parser.add_argument(
         "--warm-start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        sample.write(asked.data, **SAMPLE)
-    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.warm_start)
+    arguments = parser.parse_args()
+    if not arguments.data.exists():
+        sample.write(arguments.data, **SAMPLE)
+    benchmark = Benchmark(arguments.data, arguments.recipe, arguments.iters, arguments.warm_start)
     try:
-        for seed in asked.seeds:
-            for name in asked.only:
+        for seed in arguments.seeds:
+            for name in arguments.only:
                 if not ROWS[name].labels or benchmark.withheld.is_dir():
                     print(f"== {TITLES[name]}, seed {seed}", flush=True)
                     benchmark.row(name, seed)
-                    write_results(benchmark, asked.seeds)
+                    write_results(benchmark, arguments.seeds)
     except InputError as error:
         sys.exit(str(error))
 

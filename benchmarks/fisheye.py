@@ -29,7 +29,7 @@ from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
 from lib.parallel import in_threads
 from lib.sample import RIGS, SOURCE_SENSOR, TARGET_SENSOR, CameraOverlay, render, source_camera, target_camera
 from lib.sample.weather import Weather
-from lib.synthesis import params as params_module
+from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import APPEARANCES, TargetCamera
 from lib.target import appearance, overlay
 
@@ -235,7 +235,7 @@ def offline() -> list[dict]:
         def ours(compress=False):
             def one(pair):
                 image, label = image_files.read_image(pair[0]), image_files.read_label(pair[1])
-                image, label = target.transform(image, label, params_module.AugmentParams.sample(rng))
+                image, label = target.transform(image, label, AugmentParams.sample(rng))
                 image_files.write_png(folder / "augmented" / pair[0].name, image, compress)
                 image_files.write_png(folder / "augmented" / pair[1].name, label)
 
@@ -281,7 +281,7 @@ def online() -> list[dict]:
     for way in APPEARANCES:
         target, rng, taken = replace(whole, appearance=way), np.random.default_rng(0), []
         for _ in range(6 * 24):
-            params = params_module.AugmentParams.sample(rng)
+            params = AugmentParams.sample(rng)
             region = (int(rng.integers(1920 - 1024 + 1)), int(rng.integers(1080 - 512 + 1)), 1024, 512)
             start = time.perf_counter(), time.thread_time()
             target.transform(image, label, params, region)

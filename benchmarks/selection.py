@@ -20,9 +20,10 @@ from lib.dataset import image_files, layout
 from lib.files import read_yaml, whole_file, write_yaml
 from lib.prediction.selection import target_frames, unsupervised_score
 from lib.run import Run
-from lib.stages.infer import infer
-from lib.stages.submit import score, submit
+from lib.stages.infer import InferOptions, infer
+from lib.stages.submit import SubmitOptions, submit
 from lib.stages.train import scalars
+from lib.submission.score import score_submission
 from lib.target import overlay
 
 CRITERIA = ("agreement", "mirror", "smaller", "certainty", "information", "validation")
@@ -35,12 +36,13 @@ def judge(data: Path, run: Path, checkpoint: Path, frames: list[Path], mask: np.
     if scores := read_yaml(note):
         return scores
     link(out / "train", run / "train")
-    infer(data, out, checkpoint=checkpoint)
-    path, _ = submit(data, out, image_files.read_image(layout.read_split(data, "test")[0].image).shape[1::-1])
+    infer(InferOptions(data=data, out=out, checkpoint=str(checkpoint)))
+    size = image_files.image_size(layout.read_split(data, "test")[0].image)
+    path, _ = submit(SubmitOptions(data=data, out=out, submission_size=size))
     step, validation = int(checkpoint.stem.rsplit("_", 1)[1]), scalars(run)["mIoU"]
     scores = unsupervised_score(run, checkpoint, frames, mask=mask)
     scores["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan"))
-    scores["truth"] = float(score(path, data / "withheld" / "test_gt")["mIoU"])
+    scores["truth"] = float(score_submission(path, data / "withheld" / "test_gt")["mIoU"])
     write_yaml(note, {name: round(float(value), 5) for name, value in scores.items()})
     return read_yaml(note)
 
@@ -49,12 +51,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "adaptation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    asked = parser.parse_args()
-    data, folder = asked.data.resolve(), ROOT / "outputs" / "adaptation" / asked.data.name
+    arguments = parser.parse_args()
+    data, folder = arguments.data.resolve(), ROOT / "outputs" / "adaptation" / arguments.data.name
     mask = overlay.estimate_overlay([item.image for item in layout.read_split(data, "train_target")]).mask
     frames = target_frames(data)
     rows = []
-    for seed in asked.seeds:
+    for seed in arguments.seeds:
         for name, row in ROWS.items():
             run = folder / f"{name}-{seed}"
             if row.trained_as or row.labels or not (run / "submission.csv").exists():
