@@ -1,12 +1,12 @@
-"""What each step of the adaptation brings: one row per step, all of them the same network and number of iterations.
+"""Gains of each step of the adaptation: one row per step, with the same network and number of iterations.
 
-``python benchmarks/adaptation.py --data DIR`` takes every row through the stages (augment, train, infer, submit) in
-its own run folder, ``outputs/adaptation/<set>/<row>-<seed>/``, which ends with a ``submission.csv``. A row is nothing
-but parameters of the stages. Rows are scored on the test labels where the set has them (``withheld/test_gt``), and
-everywhere by a visible proxy: the source's validation images bent through the fitted lens, the same ones for every
-row. Withheld labels are read here alone: to score, and to train the row "target's own labels" that shows what could
-be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``; with
-another ``--warm-start`` than the default, folder and file are named after it too.
+``python benchmarks/adaptation.py --data DIR`` runs the stages (augment, train, infer, submit) for every row, in its
+run folder ``outputs/adaptation/<set>/<row>-<seed>/``, up to a ``submission.csv``. A row consists of parameters of the
+stages. Scores come from the test labels where the set has them (``withheld/test_gt``), and always from a visible
+proxy: the source's augmented validation images, the same for every row. Only this file reads withheld labels: to
+score, and to train the row "target's own labels", an upper bound. Finished rows are skipped, interrupted ones
+continue. Writes ``benchmarks/results/adaptation-<set>.json``; the names of folder and file contain ``--warm-start``
+where it is not the default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 from tables import RESULTS, TITLES, adaptation, gap_closed
 
 from lib import sample
@@ -26,11 +25,12 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
-from lib.run import Run, claim, recorded
+from lib.run import Run, claim
 from lib.stages.augment import AugmentOptions, augment
-from lib.stages.infer import infer
-from lib.stages.submit import score, submit
+from lib.stages.infer import InferOptions, infer
+from lib.stages.submit import SubmitOptions, submit
 from lib.stages.train import TrainOptions, train
+from lib.submission.score import score_submission
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
@@ -45,43 +45,42 @@ class Row:
     train: dict = field(default_factory=dict)
     infer: dict = field(default_factory=dict)
     trained_as: str | None = None
-    """The row whose training this one uses."""
+    """Row whose training this one uses."""
     labels: bool = False
-    """Trained on the target's own, withheld labels."""
+    """Whether it trains on the target's withheld labels."""
 
 
 PLAIN = {"motion": False, "mirror": False, "appearance": "none"}
-DRAWN = {"copies": 3}
-TAUGHT = {"self_training": True}
-SIZE = {"scales": "target"}
-TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
+THREE_COPIES = {"copies": 3}
+SELF_TRAINING = {"self_training": True}
+TARGET_SCALE = {"scales": "target"}
+TEST_TIME = TARGET_SCALE | {"flip": True, "apply_overlay": True, "min_region": 1.0}
 ROWS = {
     "source": Row({"augment": False}),
     "overlay": Row({"lens": "none"} | PLAIN),
     "fixed": Row({"lens": "fixed"} | PLAIN),
-    "fitted": Row(DRAWN | {"appearance": "none"}),
-    "photometric": Row(DRAWN),
-    "size": Row(DRAWN, infer=SIZE, trained_as="photometric"),
-    "self-training": Row(DRAWN, TAUGHT, SIZE),
-    "test-time": Row(DRAWN, TAUGHT, TEST_TIME, trained_as="self-training"),
-    "untaught": Row(DRAWN, infer=TEST_TIME, trained_as="photometric"),
-    "open": Row(DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
-    "flat": Row(DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
+    "fitted": Row(THREE_COPIES | {"appearance": "none"}),
+    "photometric": Row(THREE_COPIES),
+    "size": Row(THREE_COPIES, infer=TARGET_SCALE, trained_as="photometric"),
+    "self-training": Row(THREE_COPIES, SELF_TRAINING, TARGET_SCALE),
+    "test-time": Row(THREE_COPIES, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "untaught": Row(THREE_COPIES, infer=TEST_TIME, trained_as="photometric"),
+    "open": Row(THREE_COPIES | {"mirror": False}, SELF_TRAINING, TEST_TIME),
+    "flat": Row(THREE_COPIES | {"lens": "none", "motion": False}, SELF_TRAINING, TEST_TIME),
     "oracle": Row(labels=True),
-    "oracle-test-time": Row(infer=TEST_TIME | {"background": False}, trained_as="oracle", labels=True),
+    "oracle-test-time": Row(infer=TEST_TIME | {"apply_overlay": False}, trained_as="oracle", labels=True),
 }
 PROXY = "photometric"
-"""The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
+"""Row whose validation images are the visible proxy; the row of the target's labels validates on them too."""
 
 
 class Benchmark:
     """All rows on one data set.
 
     Args:
-        data: in the competition's layout, with or without ``withheld``.
-        recipe, iters: what every row trains, and for how long; None: as the recipe says.
-        start: iterations of a first training on the source as it is, whose network all rows of a seed start from;
-            0: they start from nothing.
+        data: data set in the competition's layout, with or without ``withheld``.
+        recipe, iters: recipe of every row and its iterations; None: the recipe's.
+        start: iterations of the warm start on the plain source, from which all rows of a seed start; 0: none.
     """
 
     def __init__(self, data: Path, recipe: str, iters: int | None, start: int):
@@ -96,7 +95,7 @@ class Benchmark:
         return self.folder / f"{name}-{seed}"
 
     def row(self, name: str, seed: int) -> dict:
-        """Run one row to its end and score it; what an earlier call finished is taken as it is."""
+        """Run one row to its end and score it, or return the result of an earlier call."""
         row, out = ROWS[name], self.out(name, seed)
         if done := self.finished(name, seed):
             return done
@@ -105,33 +104,33 @@ class Benchmark:
             self.row(row.trained_as, seed)
         else:
             trained = out
-            self._learn(row, out, seed)
-        result = {"asked": self._asked(row)} | self._predict(row, trained, out)
+            self._train(row, out, seed)
+        result = {"parameters": self._parameters(row)} | self._predict(row, trained, out)
         result["seconds"] = {stage: entry["seconds"] for stage, entry in read_yaml(out / "run.yaml").items()}
         write_yaml(out / "result.yaml", result)
         return result
 
     def finished(self, name: str, seed: int) -> dict | None:
-        """The result of a row that was run with the same parameters."""
+        """Return the result of a row that ran with the same parameters; None if there is none."""
         out = self.out(name, seed)
         done = read_yaml(out / "result.yaml")
-        same = done.get("asked") == self._asked(ROWS[name]) and (out / "submission.csv").exists()
+        same = done.get("parameters") == self._parameters(ROWS[name]) and (out / "submission.csv").exists()
         return done if same else None
 
-    def _asked(self, row: Row) -> dict:
+    def _parameters(self, row: Row) -> dict:
         length = {"recipe": self.recipe, "iters": self.iters, "start": self.start}
         return length | {"augment": row.augment, "train": row.train, "infer": row.infer}
 
-    def _learn(self, row: Row, out: Path, seed: int) -> None:
+    def _train(self, row: Row, out: Path, seed: int) -> None:
         if row.labels:
             self._labelled_target(out, seed)
         else:
             augment(AugmentOptions(data=self.data, out=out, **row.augment, seed=seed))
         common = dict(out=out, recipe=self.recipe, seed=seed)
-        train(TrainOptions(**common, max_iters=self.iters, load_from=self._begun(seed), **row.train))
+        train(TrainOptions(**common, max_iters=self.iters, load_from=self._warm_start(seed), **row.train))
 
-    def _begun(self, seed: int) -> Path | None:
-        """The checkpoint that all rows of a seed start from."""
+    def _warm_start(self, seed: int) -> Path | None:
+        """Return the checkpoint that all rows of a seed start from; None without a warm start."""
         if not self.start:
             return None
         out = self.out("start", seed)
@@ -139,65 +138,60 @@ class Benchmark:
         return train(TrainOptions(out=out, recipe=self.recipe, max_iters=self.start, seed=seed))
 
     def _labelled_target(self, out: Path, seed: int) -> None:
-        """In place of stage 01: the target's frames with their labels; validated like the adapted rows."""
-        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
+        """Write the target's frames with their labels in place of stage 01; validation is that of the adapted rows."""
+        augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
         parameters = {"data": str(self.data), "labels": "withheld"}
         folder = claim(out / "augmented", parameters)
-        with recorded(out, "augment", parameters) as results:
+        with Run(out).recorded("augment", parameters, {}) as results:
             labels = self.withheld / "train_target_gt"
             frames = layout.read_split(self.data, "train_target")
             trained = [(item.id, item.image, labels / f"{item.id}.png") for item in frames]
-            validated = [(item.id, item.image, item.label) for item in layout.read_split(bent, "val_source")]
+            validated = [(item.id, item.image, item.label) for item in layout.read_split(augmented, "val_source")]
             for split, rows in (("train_source", trained), ("val_source", validated)):
-                _write_table(folder / f"{split}.csv", ("id", "img_path", "gt_path"), rows)
+                layout.write_table(folder / f"{split}.csv", layout.SPLITS[split], rows)
                 results[split] = len(rows)
 
     def _predict(self, row: Row, trained: Path, out: Path) -> dict:
-        """Masks, submission and scores of a trained row."""
+        """Write masks and submissions of a trained row and return its scores."""
         result = {}
-        proxy, bent = self._proxy()
-        for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", bent)):
+        proxy, proxy_labels = self._proxy()
+        for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", proxy_labels)):
             for part in ("augmented", "train"):
                 link(folder / part, trained / part)
-            infer(data, folder, checkpoint=Run(trained).best_checkpoint(), **row.infer)
-            path, _ = submit(data, folder, self.size)
+            checkpoint = str(Run(trained).best_checkpoint())
+            infer(InferOptions(data=data, out=folder, checkpoint=checkpoint, **row.infer))
+            path, _ = submit(SubmitOptions(data=data, out=folder, submission_size=self.size))
             if labels.is_dir():
-                iou = score(path, labels, self.size)
+                iou = score_submission(path, labels, self.size)
                 result["test" if folder == out else "proxy"] = {k: round(float(v), 5) for k, v in iou.items()}
         return result
 
     def _proxy(self) -> tuple[Path, Path]:
-        """The visible proxy as a data set whose test images are bent source images, and the folder of their labels."""
-        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
-        items = layout.read_split(bent, "val_source")
+        """Return the visible proxy, a data set with augmented source images as test images, and its labels' folder."""
+        augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
+        items = layout.read_split(augmented, "val_source")
         folder = self.folder / "proxy"
-        _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
+        layout.write_table(folder / "test.csv", layout.SPLITS["test"], [(item.id, item.image) for item in items])
         frames = [(item.id, item.image) for item in layout.read_split(self.data, "train_target")]
-        _write_table(folder / "train_target.csv", ("id", "img_path"), frames)
-        rows = [(row, "-1") for row in layout.row_ids([item.id for item in items])]
-        _write_table(folder / "sample_submission.csv", ("id", "mask_rle"), rows)
+        layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames)
+        layout.write_sample(folder, [item.id for item in items])
         return folder, items[0].label.parent
 
 
 def link(path: Path, target: Path) -> None:
-    """Have ``path`` stand for ``target``, another run's folder, unless it is that already."""
+    """Make ``path`` a symbolic link to ``target``, another run's folder, unless it exists."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(os.path.relpath(target, path.parent))
 
 
-def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
-    with whole_file(path) as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
-
-
 def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
-    """Collect what is finished, whichever call finished it, print the table and write the JSON."""
+    """Print the table of all finished rows and write the JSON."""
     rows: dict[str, dict[str, dict]] = {}
     for name in ROWS:
         for seed in seeds:
             if result := benchmark.finished(name, seed):
-                rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "asked"}
+                rows.setdefault(name, {})[str(seed)] = {k: v for k, v in result.items() if k != "parameters"}
     summary = {
         "data": benchmark.data.name,
         "recipe": Path(benchmark.recipe).stem,
@@ -215,26 +209,29 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing"
+        "--data",
+        type=Path,
+        default=ROOT / "data" / "adaptation",
+        help="default: a sample, rendered if missing",
     )
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
-    parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
+    parser.add_argument("--iters", type=int, help="iterations of every training (default: the recipe's)")
     parser.add_argument(
         "--warm-start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        sample.write(asked.data, **SAMPLE)
-    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.warm_start)
+    arguments = parser.parse_args()
+    if not arguments.data.exists():
+        sample.write(arguments.data, **SAMPLE)
+    benchmark = Benchmark(arguments.data, arguments.recipe, arguments.iters, arguments.warm_start)
     try:
-        for seed in asked.seeds:
-            for name in asked.only:
+        for seed in arguments.seeds:
+            for name in arguments.only:
                 if not ROWS[name].labels or benchmark.withheld.is_dir():
                     print(f"== {TITLES[name]}, seed {seed}", flush=True)
                     benchmark.row(name, seed)
-                    write_results(benchmark, asked.seeds)
+                    write_results(benchmark, arguments.seeds)
     except InputError as error:
         sys.exit(str(error))
 

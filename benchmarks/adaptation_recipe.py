@@ -1,4 +1,4 @@
-# A network for many short trainings on a busy CPU: the demo's, at half its image size, with a lighter head.
+# Network for many short trainings on a CPU: the demo's, at half its image size, with a lighter head.
 _base_ = ["../lib/recipes/configs/demo.py"]
 
 scale = (240, 135)

@@ -1,9 +1,9 @@
-"""DCNv3, all implementations side by side in one run, on the shapes of InternImage-T, -B and -H.
+"""DCNv3: all implementations side by side in one run, on the shapes of InternImage-T, -B and -H.
 
-Compared with the formulation that public code falls back to (``grid_sample``): the compiled kernels, the PyTorch
-implementation and, where they are installed and the device is a GPU, the public extensions ``DCNv3`` and
-``DCNv4``. Each round times all of them in turn, so a machine that slows down slows all; ratios are taken per
-round. Bytes count every tensor that goes in or comes out once; ``copy`` is a measured copy on the same device.
+The baseline is the fallback of public code, ``grid_sample``. Against it stand the compiled kernels, the PyTorch
+implementation and, if installed and on a GPU, the public extensions ``DCNv3`` and ``DCNv4``. Each round times all of
+them in turn, so that a machine that slows down slows all; ratios are per round. Bytes count every input and output
+tensor once; ``copy`` is a measured copy on the same device.
 
 Prints a table and writes ``benchmarks/results/dcnv3-<device>.json`` and ``.png``.
 """
@@ -34,11 +34,11 @@ SIZES = {"512x1024": (512, 1024), "224x224": (224, 224)}
 BASELINE = "grid_sample"
 WARM_UP = 2
 SECONDS = 10
-"""A row ends after this time, when it has at least three rounds."""
+"""Seconds after which a measurement ends, if it has at least three rounds."""
 
 
 def grid_sample_form(x, offset, mask, groups):
-    """The same operator for 3x3, stride 1: pad, normalise the locations, sample each group, sum over the points."""
+    """Compute the operator for 3x3, stride 1: pad, normalise the locations, sample each group, sum over the points."""
     n, height, width, channels = x.shape
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))
     images = padded.view(n, height + 2, width + 2, groups, -1).permute(0, 3, 4, 1, 2).flatten(0, 1)
@@ -57,7 +57,7 @@ def grid_sample_form(x, offset, mask, groups):
 
 
 def implementations(tensors, groups) -> dict:
-    """Name to (forward, forward and backward), both without arguments."""
+    """Return (forward, forward and backward) by name, both without arguments."""
     grad = torch.randn_like(tensors[0])
 
     def trained(forward):
@@ -86,7 +86,7 @@ def implementations(tensors, groups) -> dict:
 
 
 def _public(tensors, groups, grad) -> dict:
-    """The public extensions that can be imported, called directly."""
+    """Return the public extensions that are installed, called directly."""
     width = tensors[0].shape[3] // groups
     settings = (3, 3, 1, 1, 1, 1, 1, 1, groups, width, 1.0)
     found = {}
@@ -122,7 +122,7 @@ def _public(tensors, groups, grad) -> dict:
 
 
 def seconds(run, device: torch.device) -> float:
-    """Of one call: on a GPU of ten in a row, by its own clock."""
+    """Return the seconds of one call; on a GPU the mean of ten in a row, by its clock."""
     if device.type == "cpu":
         start = time.perf_counter()
         run()
@@ -137,7 +137,7 @@ def seconds(run, device: torch.device) -> float:
 
 
 def rounds_of(runs: dict, device: torch.device, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run, taken in turn."""
+    """Return the seconds of each run, with all runs in turn."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     begin = time.perf_counter()
     for i in range(rounds + WARM_UP):
@@ -151,18 +151,19 @@ def rounds_of(runs: dict, device: torch.device, rounds: int) -> dict[str, list[f
 
 
 def summary(times: dict[str, list[float]], against: str) -> dict:
-    """Median milliseconds, and how many times faster than ``against``: median, least and most over the rounds."""
-    found = {}
+    """Return median milliseconds and the speed relative to ``against``: median, least and most over the rounds."""
+    result = {}
     for name, values in times.items():
         ratios = [base / value for base, value in zip(times[against], values, strict=True)]
-        found[name] = {
+        result[name] = {
             "ms": round(1e3 * statistics.median(values), 3),
             "times_faster": [round(f(ratios), 2) for f in (statistics.median, min, max)],
         }
-    return found
+    return result
 
 
 def copy_bytes_per_second(device: torch.device) -> float:
+    """Return the bytes read and written per second by a copy of 256 MiB."""
     source = torch.ones(64 * 2**20, device=device)
     target = torch.empty_like(source)
     times = rounds_of({"copy": lambda: target.copy_(source)}, device, 10)["copy"]
@@ -170,7 +171,7 @@ def copy_bytes_per_second(device: torch.device) -> float:
 
 
 def measure(shape, groups, device, dtype, rounds: int, copy: float) -> list[dict]:
-    """One row for the forward pass and one for forward and backward."""
+    """Return one row for the forward pass and one for forward and backward."""
     torch.manual_seed(0)
     n, height, width, _ = shape
     sizes = (shape[3], groups * 18, groups * 9)
@@ -192,9 +193,9 @@ def measure(shape, groups, device, dtype, rounds: int, copy: float) -> list[dict
 
 
 def whole_network(device: torch.device, rounds: int) -> dict:
-    """InternImage-T, forward, 1x3x512x1024 in float32, on each implementation.
+    """Time the forward pass of InternImage-T on 1x3x512x1024 in float32, with each implementation.
 
-    ``nothing`` puts the projected input in the operator's place: what no operator, however fast, can beat.
+    ``nothing`` replaces the operator by its projected input: a bound that no operator can beat.
     """
     torch.manual_seed(0)
     network = InternImage(**VARIANTS["t"]).to(device).eval()
@@ -220,7 +221,8 @@ def whole_network(device: torch.device, rounds: int) -> dict:
     return {f"against {name}": summary(times, name) for name in ("plain PyTorch", BASELINE)}
 
 
-def picture(rows: list[dict], path: Path) -> None:
+def plot(rows: list[dict], path: Path) -> None:
+    """Write bars of the relative speeds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -233,8 +235,11 @@ def picture(rows: list[dict], path: Path) -> None:
         for k, name in enumerate(names):
             at = [i + 0.8 * ((k + 0.5) / len(names) - 0.5) for i in range(len(chosen))]
             middle, least, most = zip(*(row[name]["times_faster"] for row in chosen), strict=True)
-            reach = [[m - a for m, a in zip(middle, least)], [b - m for m, b in zip(middle, most)]]
-            axis.barh(at, middle, 0.8 / len(names), xerr=reach, label=name, error_kw={"lw": 0.7})
+            errors = [
+                [m - a for m, a in zip(middle, least, strict=True)],
+                [b - m for m, b in zip(middle, most, strict=True)],
+            ]
+            axis.barh(at, middle, 0.8 / len(names), xerr=errors, label=name, error_kw={"lw": 0.7})
         axis.axvline(1, color="black", lw=0.8)
         axis.set_yticks(range(len(chosen)), [row["name"] for row in chosen])
         axis.set(title=what, xlabel=f"times faster than {BASELINE} (bar: least to most)")
@@ -242,13 +247,14 @@ def picture(rows: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def show(row: dict) -> str:
+def line(row: dict) -> str:
+    """Return a row as a line of text."""
     cells = []
-    for name, found in row.items():
-        if isinstance(found, dict):
-            middle, least, most = found["times_faster"]
-            share = f", {found['share_of_copy']:.0%} of copy" if "share_of_copy" in found else ""
-            cells.append(f"{name} {found['ms']} ms, {middle}x ({least}-{most}){share}")
+    for name, cell in row.items():
+        if isinstance(cell, dict):
+            middle, least, most = cell["times_faster"]
+            share = f", {cell['share_of_copy']:.0%} of copy" if "share_of_copy" in cell else ""
+            cells.append(f"{name} {cell['ms']} ms, {middle}x ({least}-{most}){share}")
     return f"{row['name']}, {row['what']}: {'; '.join(cells)}"
 
 
@@ -279,15 +285,15 @@ def main() -> None:
         shape = (1, height // scale, width // scale, variant["channels"] << stage)
         for row in measure(shape, variant["groups"][stage], device, dtype, options.rounds, copy):
             rows.append({"name": title, **row})
-            tqdm.write(show(rows[-1]))
+            tqdm.write(line(rows[-1]))
     network = whole_network(device, options.rounds)
     for against, found in network.items():
-        print(show({"name": "InternImage-T 1x3x512x1024", "what": f"forward {against}", **found}))
+        print(line({"name": "InternImage-T 1x3x512x1024", "what": f"forward {against}", **found}))
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / f"dcnv3-{device.type}{'' if dtype == torch.float32 else '-' + options.dtype}"
     record = {"machine": machine, "dtype": options.dtype, "copy_GB_per_s": round(copy / 1e9, 1)}
     stem.with_suffix(".json").write_text(json.dumps({**record, "rows": rows, "network": network}, indent=1) + "\n")
-    picture(rows, stem.with_suffix(".png"))
+    plot(rows, stem.with_suffix(".png"))
 
 
 if __name__ == "__main__":

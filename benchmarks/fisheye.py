@@ -30,7 +30,7 @@ from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
 from lib.parallel import in_threads
 from lib.sample import RIGS, SOURCE_SENSOR, TARGET_SENSOR, CameraOverlay, render, source_camera, target_camera
 from lib.sample.weather import Weather
-from lib.synthesis import params as params_module
+from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import APPEARANCES, TargetCamera
 from lib.target import appearance, overlay
 from lib.target.estimate_overlay import estimate_overlay
@@ -63,8 +63,11 @@ def lenses(size: tuple[int, int]) -> dict:
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def tables() -> list[dict]:
-    """One thread. Milliseconds for a remap table, for the fixed-point tables made from it, for one image and one
-    label of 2048x1024 through them; and the largest error of the table in source pixels."""
+    """Return times and errors of remap tables, on one thread.
+
+    The milliseconds are those of a remap table, of the fixed-point tables made from it, and of remapping one image and
+    one label of 2048x1024. The error is the table's largest one, in source pixels.
+    """
     cv2.setNumThreads(1)
     image, label = render(SCENES[0], source_camera(SOURCE), SOURCE_SENSOR)
     rows = []
@@ -74,8 +77,8 @@ def tables() -> list[dict]:
             ready = remap.build_remap(target, source, TURN, region)
             ready.image(image), ready.label(label)
             x, y, width, height = region or (0, 0, target.width, target.height)
-            found = np.stack([ready.x, ready.y], axis=-1)[ready.covered]
-            error = np.abs(found - exact[y : y + height, x : x + width][ready.covered]).max()
+            positions = np.stack([ready.x, ready.y], axis=-1)[ready.covered]
+            error = np.abs(positions - exact[y : y + height, x : x + width][ready.covered]).max()
 
             def fixed(of=ready.grid):
                 fresh = remap.Remap(of, SOURCE)
@@ -96,14 +99,14 @@ def tables() -> list[dict]:
 
 
 def thin() -> list[dict]:
-    """What minified labels keep of poles, traffic lights and traffic signs, over six rendered 2048x1024 labels.
+    """Return recall and area of poles, traffic lights and traffic signs in minified labels.
 
-    The truth of a target pixel is the share of each class among 4x4 nearest samples of the source label, spread
-    evenly over the pixel. ``recall`` is the part of a class's area, counted in samples, that lies in pixels which
-    a label gives that class; ``supersampled`` is the label made from those samples, where a thin class takes a pixel
-    from a quarter on and the most frequent class takes the others; ``nearest`` is what plain remapping gives.
-    ``of supersampled`` is the target figure: recall over the supersampled label's. ``area`` is a label's area over the
-    true one: a label that simply thickened what is thin would show there.
+    There are six rendered labels of 2048x1024. The truth of a target pixel is the share of each class among 4x4 nearest
+    samples of the source label, evenly spaced in the pixel. ``recall`` is the share of a class's area, in samples, that
+    lies in pixels to which a label gives the class. ``supersampled`` is the label made from those samples: a thin class
+    takes a pixel from a quarter on, otherwise the most frequent class does. ``nearest`` is plain remapping.
+    ``of supersampled`` is the main figure: recall relative to the supersampled label's. ``area`` is a label's area
+    relative to the true one: a label that only thickens objects would show there.
     """
     labels = [render(scene, source_camera(SOURCE))[1] for scene in SCENES]
     rows = []
@@ -122,7 +125,7 @@ def thin() -> list[dict]:
 
 
 def _thin_sums(label: np.ndarray, target, source) -> np.ndarray:
-    """Per thin class: true area, area kept by three labels, area of the three labels; ``float (3, 7)`` in pixels."""
+    """Return true area, area kept by three labels and area of the labels, per thin class: ``float (3, 7)`` pixels."""
     table = remap.build_table(target, source, TURN)
     fine = remap.build_table(target.scaled((4 * target.width, 4 * target.height)), source, TURN)
     plain, samples = (
@@ -144,8 +147,8 @@ def _thin_sums(label: np.ndarray, target, source) -> np.ndarray:
 def overlay_masks() -> list[dict]:
     """Return the IoU of the estimated overlay mask with the true one, per rig, kind of frames and their number.
 
-    The truth is where less than 5 % of the street's light gets through the lens (``lib.sample.target.SEEN``), as in
-    the sample's labels; ``IoU, hidden`` counts against where none at all gets through.
+    The truth is where less than 5 % of the street's light gets through the lens (``lib.sample.overlay.MIN_LIGHT``), as
+    in the sample's labels; ``IoU, hidden`` counts against where none at all gets through.
     """
     rows, size = [], (480, 270)
     for name, rig in RIGS.items():
@@ -205,16 +208,16 @@ def _target(size: tuple[int, int]) -> TargetCamera:
 
 
 def offline() -> list[dict]:
-    """Writing bent pairs of PNG, 2048x1024 to 1920x1080, on all cores, against the script that past solutions share:
-    one process that resizes by PIL (nearest), masks by numpy and writes by OpenCV.
+    """Return times of writing augmented PNG pairs, 2048x1024 to 1920x1080, on all cores, against a plain script.
 
-    Seconds per pair, medians of five rounds in turn, and how many times faster than that script in the same round.
-    ``wall`` counts the clock, ``processor`` processor time, shared out over the cores that a way uses. 01 writes images
-    uncompressed; the second row compresses them.
+    The script, common to past solutions, is one process that resizes by PIL (nearest), masks by NumPy and writes by
+    OpenCV. Times are seconds per pair, medians of five rounds in turn; ratios are per round. ``wall`` is wall-clock
+    time, ``processor`` is processor time divided by the cores that a way uses. Stage 01 writes images uncompressed; the
+    second row compresses them.
     """
     cv2.setNumThreads(0)
     target, rng = _target((1920, 1080)), np.random.default_rng(0)
-    mask, plate = target.overlay.mask, target.overlay.image
+    mask, overlay_image = target.overlay.mask, target.overlay.image
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         pairs = [(folder / f"{i}.png", folder / f"{i}_label.png") for i in range(len(SCENES))]
@@ -227,16 +230,16 @@ def offline() -> list[dict]:
             for image, label in pairs:
                 small = np.array(Image.open(image).convert("RGB").resize((1920, 1080), Image.NEAREST))
                 classes = np.array(Image.open(label).resize((1920, 1080), Image.NEAREST))
-                small[mask], classes[mask] = plate[mask], BACKGROUND
+                small[mask], classes[mask] = overlay_image[mask], BACKGROUND
                 cv2.imwrite(str(folder / "out.png"), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
                 cv2.imwrite(str(folder / "out_label.png"), classes)
 
         def ours(compress=False):
             def one(pair):
                 image, label = image_files.read_image(pair[0]), image_files.read_label(pair[1])
-                image, label = target.transform(image, label, params_module.AugmentParams.sample(rng))
-                image_files.write_png(folder / "bent" / pair[0].name, image, compress)
-                image_files.write_png(folder / "bent" / pair[1].name, label)
+                image, label = target.transform(image, label, AugmentParams.sample(rng))
+                image_files.write_png(folder / "augmented" / pair[0].name, image, compress)
+                image_files.write_png(folder / "augmented" / pair[1].name, label)
 
             in_threads(one, pairs * 4, "pairs")
 
@@ -260,7 +263,7 @@ def offline() -> list[dict]:
 
 
 def _per_item(run: Callable, cores: int, items: int) -> tuple[float, float]:
-    """Seconds per item: of the clock, and of the processor."""
+    """Return seconds per item: wall-clock time and processor time."""
     wall, processor = time.perf_counter(), time.process_time()
     run()
     return (time.perf_counter() - wall) / items, (time.process_time() - processor) / cores / items
@@ -268,9 +271,11 @@ def _per_item(run: Callable, cores: int, items: int) -> tuple[float, float]:
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def online() -> list[dict]:
-    """Training crops of 512x1024 from a decoded 2048x1024 image, one thread: crops per second by how looks are
-    matched, over 120 random draws and places in five rounds. ``wall`` counts the clock, ``processor`` the thread's own
-    time; ``least`` and ``most`` are of the rounds' means."""
+    """Return training crops per second, 512x1024 from a decoded 2048x1024 image on one thread, per appearance.
+
+    There are 120 random parameters and positions in five rounds. ``wall`` is wall-clock time, ``processor`` the
+    thread's time; ``least`` and ``most`` are those of the rounds' means.
+    """
     cv2.setNumThreads(1)
     whole = _target((1920, 1080))
     image, label = render(SCENES[0], source_camera(SOURCE), SOURCE_SENSOR)
@@ -278,7 +283,7 @@ def online() -> list[dict]:
     for way in APPEARANCES:
         target, rng, taken = replace(whole, appearance=way), np.random.default_rng(0), []
         for _ in range(6 * 24):
-            params = params_module.AugmentParams.sample(rng)
+            params = AugmentParams.sample(rng)
             region = (int(rng.integers(1920 - 1024 + 1)), int(rng.integers(1080 - 512 + 1)), 1024, 512)
             start = time.perf_counter(), time.thread_time()
             target.transform(image, label, params, region)
@@ -302,7 +307,8 @@ MEASUREMENTS: dict[str, Callable[[], list[dict]]] = {
 }
 
 
-def show(rows: list[dict]) -> None:
+def print_table(rows: list[dict]) -> None:
+    """Print rows of equal keys as an aligned table."""
     cells = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     for line in cells:
@@ -322,7 +328,7 @@ def main() -> None:
     for name in [only] if only else MEASUREMENTS:
         rows = MEASUREMENTS[name]()
         print(f"\n{name}")
-        show(rows)
+        print_table(rows)
         results[name] = {"machine": machine, "rows": rows}
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")

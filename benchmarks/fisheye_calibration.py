@@ -28,22 +28,22 @@ from lib.target.lens import default_lens, estimate_lens
 
 RESULTS = Path(__file__).parent / "results" / "fisheye-calibration.json"
 SIZE, FRAMES, SEED = (960, 540), 40, 7
-FAMILIES = {  # radius in focal lengths, and the angle up to which Kannala-Brandt coefficients are fitted to it
+FAMILIES = {  # radius in focal lengths by angle (rad)
     "equidistant": lambda theta: theta,
     "equisolid": lambda theta: 2 * np.sin(theta / 2),
     "stereographic": lambda theta: 2 * np.tan(theta / 2),
 }
-LENSES = {  # family, degrees over the image's width, principal point off the centre, image circle in image heights
+LENSES = {  # degrees over the image's width, principal point from the centre, image circle in image heights
     "equidistant": (150, (9, -5), 0.8),
     "equisolid": (175, (-8, 7), 0.78),
     "stereographic": (125, (6, 9), 2.0),  # no circle in view
 }
 LOST = 960.0
-"""Pixels of error for a pixel whose ray the fitted camera does not see."""
+"""Error in pixels of a pixel whose ray is outside the estimated camera's view."""
 
 
-def lens(family: str, degrees: float, off: tuple[float, float]) -> Fisheye:
-    """A camera of the family at SIZE."""
+def true_lens(family: str, degrees: float, off: tuple[float, float]) -> Fisheye:
+    """Return a camera of the family at SIZE; Kannala-Brandt coefficients are fitted up to 100 degrees."""
     theta = np.linspace(1e-3, np.radians(100), 400)
     powers = np.stack([theta**n for n in (3, 5, 7, 9)], axis=1)
     k = np.linalg.lstsq(powers, FAMILIES[family](theta) - theta, rcond=None)[0]
@@ -51,15 +51,16 @@ def lens(family: str, degrees: float, off: tuple[float, float]) -> Fisheye:
     return replace(camera, cx=camera.cx + off[0], cy=camera.cy + off[1])
 
 
-def draw_frame(folder: Path, index: int, camera: Fisheye, surroundings: CameraOverlay) -> Path:
+def render_frame(folder: Path, index: int, camera: Fisheye, camera_overlay: CameraOverlay) -> Path:
+    """Write one frame, unless it exists, and return its file."""
     path = folder / f"{index:03d}.png"
     if not path.exists():
-        write_png(path, render((SEED, index), camera, TARGET_SENSOR, surroundings)[0])
+        write_png(path, render((SEED, index), camera, TARGET_SENSOR, camera_overlay)[0])
     return path
 
 
 def errors(found: Fisheye, true: Fisheye, seen: np.ndarray) -> dict[str, np.ndarray]:
-    """Errors (pixels) of the pixels in ``seen (H, W)``."""
+    """Return the errors (pixels) of the pixels in ``seen``, ``bool (H, W)``."""
     y, x = np.nonzero(seen)
     pixels = np.stack([x, y], axis=-1).astype(float)[::7]
     pixels = pixels[np.isfinite(true.unproject(pixels)).all(axis=-1)]
@@ -79,19 +80,20 @@ def errors(found: Fisheye, true: Fisheye, seen: np.ndarray) -> dict[str, np.ndar
 
 
 def measure(name: str, folder: Path, frames: int) -> dict:
+    """Render frames of a lens, estimate it, and return errors of the estimate and of the default lens."""
     degrees, off, circle = LENSES[name]
-    true = lens(name.split()[0], degrees, off)
-    surroundings = CameraOverlay(circle=circle, centre=(off[0] / SIZE[1], off[1] / SIZE[1]))
+    true = true_lens(name.split()[0], degrees, off)
+    camera_overlay = CameraOverlay(circle=circle, centre=(off[0] / SIZE[1], off[1] / SIZE[1]))
     (folder / name).mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        jobs = [pool.submit(draw_frame, folder / name, i, true, surroundings) for i in range(frames)]
+        jobs = [pool.submit(render_frame, folder / name, i, true, camera_overlay) for i in range(frames)]
         paths = [job.result() for job in jobs]
     still = estimate_overlay(paths)
     start = time.perf_counter()
     found = estimate_lens(paths, still)
     seconds = time.perf_counter() - start
     expected = default_lens(still)
-    seen = ~surroundings.mask(SIZE)
+    seen = ~camera_overlay.mask(SIZE)
     result = {
         "frames": frames,
         "seconds": round(seconds, 1),

@@ -1,4 +1,4 @@
-"""What the benchmark of the adaptation's steps computes from its rows."""
+"""Results that the benchmark of the adaptation's steps computes from its rows."""
 
 import importlib.util
 import sys
@@ -40,15 +40,15 @@ def test_the_table_gives_mean_and_spread(bench):
     assert "| source only | – | – | 0.075 (0.050–0.100) | 2 |" in bench.adaptation({"source": hidden})
 
 
-def test_a_finished_row_is_taken_only_with_the_same_parameters(bench, sample, tmp_path):
+def test_a_finished_row_counts_only_with_the_same_parameters(bench, sample, tmp_path):
     def benchmark(iters):
         made = bench.Benchmark(sample, "demo", iters, 0)
         made.folder = tmp_path
         return made
 
     out = benchmark(5).out("fitted", 1)
-    asked = benchmark(5)._asked(bench.ROWS["fitted"])
-    write_yaml(out / "result.yaml", {"asked": asked, "test": {"mIoU": 0.5}})
+    parameters = benchmark(5)._parameters(bench.ROWS["fitted"])
+    write_yaml(out / "result.yaml", {"parameters": parameters, "test": {"mIoU": 0.5}})
     assert benchmark(5).finished("fitted", 1) is None  # its submission is missing
     (out / "submission.csv").touch()
     assert benchmark(5).finished("fitted", 1)["test"] == {"mIoU": 0.5}
