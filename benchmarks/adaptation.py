@@ -1,12 +1,12 @@
-"""What each step of the adaptation brings: one row per step, all of them the same network and number of iterations.
+"""The gain of each step of the adaptation: a row per step, all with the same network and number of iterations.
 
-``python benchmarks/adaptation.py --data DIR`` takes every row through the stages (augment, train, infer, submit) in
-its own run folder, ``outputs/adaptation/<set>/<row>-<seed>/``, which ends with a ``submission.csv``. A row is nothing
-but parameters of the stages. Rows are scored on the test labels where the set has them (``withheld/test_gt``), and
-everywhere by a visible proxy: the source's validation images bent through the fitted lens, the same ones for every
-row. Withheld labels are read here alone: to score, and to train the row "target's own labels" that shows what could
-be reached. Finished rows are skipped, interrupted ones go on. Writes ``benchmarks/results/adaptation-<set>.json``; with
-another ``--warm-start`` than the default, folder and file are named after it too.
+``python benchmarks/adaptation.py --data DIR`` runs the stages (augment, train, infer, submit) for every row, each in a
+run folder of its own, ``outputs/adaptation/<set>/<row>-<seed>/``. A row consists of options of the stages. Rows are
+scored on the test labels where the set has them (``withheld/test_gt``), and everywhere on a proxy: validation images of
+the source, transformed through the estimated lens, the same ones for every row. Withheld labels are read here alone, to
+score and to train the row "target's own labels". Finished rows are skipped, interrupted ones continue. Writes
+``benchmarks/results/adaptation-<set>.json``; the names of folder and file include a ``--warm-start`` other than the
+default.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
-from lib.run import Run, claim, recorded
+from lib.run import Run
 from lib.stages.augment import AugmentOptions, augment
-from lib.stages.infer import infer
-from lib.stages.submit import score, submit
+from lib.stages.infer import InferOptions, infer
+from lib.stages.submit import SubmitOptions, submit
 from lib.stages.train import TrainOptions, train
+from lib.submission.score import score_submission
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
-START = 1000
+WARM_START = 1000
 
 
 @dataclass(frozen=True)
 class Row:
-    """The parameters of the stages that make a row; its title stands in ``tables.TITLES``."""
+    """The options of the stages that make a row; its title is in ``tables.TITLES``."""
 
     augment: dict = field(default_factory=dict)
     train: dict = field(default_factory=dict)
@@ -51,27 +52,27 @@ class Row:
 
 
 PLAIN = {"motion": False, "mirror": False, "appearance": "none"}
-DRAWN = {"copies": 3}
-TAUGHT = {"self_training": True}
+COPIES = {"copies": 3}
+SELF_TRAINING = {"self_training": True}
 SIZE = {"scales": "target"}
-TEST_TIME = SIZE | {"flip": True, "background": True, "islands": 1.0}
+TEST_TIME = SIZE | {"flip": True, "apply_overlay": True, "min_region": 1.0}
 ROWS = {
     "source": Row({"augment": False}),
     "overlay": Row({"lens": "none"} | PLAIN),
     "fixed": Row({"lens": "fixed"} | PLAIN),
-    "fitted": Row(DRAWN | {"appearance": "none"}),
-    "photometric": Row(DRAWN),
-    "size": Row(DRAWN, infer=SIZE, trained_as="photometric"),
-    "self-training": Row(DRAWN, TAUGHT, SIZE),
-    "test-time": Row(DRAWN, TAUGHT, TEST_TIME, trained_as="self-training"),
-    "untaught": Row(DRAWN, infer=TEST_TIME, trained_as="photometric"),
-    "open": Row(DRAWN | {"mirror": False}, TAUGHT, TEST_TIME),
-    "flat": Row(DRAWN | {"lens": "none", "motion": False}, TAUGHT, TEST_TIME),
+    "fitted": Row(COPIES | {"appearance": "none"}),
+    "photometric": Row(COPIES),
+    "size": Row(COPIES, infer=SIZE, trained_as="photometric"),
+    "self-training": Row(COPIES, SELF_TRAINING, SIZE),
+    "test-time": Row(COPIES, SELF_TRAINING, TEST_TIME, trained_as="self-training"),
+    "untaught": Row(COPIES, infer=TEST_TIME, trained_as="photometric"),
+    "open": Row(COPIES | {"mirror": False}, SELF_TRAINING, TEST_TIME),
+    "flat": Row(COPIES | {"lens": "none", "motion": False}, SELF_TRAINING, TEST_TIME),
     "oracle": Row(labels=True),
-    "oracle-test-time": Row(infer=TEST_TIME | {"background": False}, trained_as="oracle", labels=True),
+    "oracle-test-time": Row(infer=TEST_TIME | {"apply_overlay": False}, trained_as="oracle", labels=True),
 }
 PROXY = "photometric"
-"""The row whose validation images are the visible proxy, and with which the row of the target's labels validates."""
+"""The row whose validation images are the proxy, and those of the row "target's own labels"."""
 
 
 class Benchmark:
@@ -80,13 +81,12 @@ class Benchmark:
     Args:
         data: in the competition's layout, with or without ``withheld``.
         recipe, iters: what every row trains, and for how long; None: as the recipe says.
-        start: iterations of a first training on the source as it is, whose network all rows of a seed start from;
-            0: they start from nothing.
+        start: iterations of the warm start on the plain source, from which all rows of a seed begin; 0: none.
     """
 
     def __init__(self, data: Path, recipe: str, iters: int | None, start: int):
         self.data, self.recipe, self.iters, self.start = data.resolve(), recipe, iters, start
-        self.name = self.data.name + (f"-start{start}" if start != START else "")
+        self.name = self.data.name + (f"-start{start}" if start != WARM_START else "")
         self.folder = ROOT / "outputs" / "adaptation" / self.name
         first = image_files.read_image(layout.read_split(data, "test")[0].image)
         self.size = first.shape[1::-1]
@@ -96,7 +96,7 @@ class Benchmark:
         return self.folder / f"{name}-{seed}"
 
     def row(self, name: str, seed: int) -> dict:
-        """Run one row to its end and score it; what an earlier call finished is taken as it is."""
+        """Run one row to its end and score it, or return the result of an earlier call."""
         row, out = ROWS[name], self.out(name, seed)
         if done := self.finished(name, seed):
             return done
@@ -112,7 +112,7 @@ class Benchmark:
         return result
 
     def finished(self, name: str, seed: int) -> dict | None:
-        """The result of a row that was run with the same parameters."""
+        """Return the result of a finished row of the same options, None otherwise."""
         out = self.out(name, seed)
         done = read_yaml(out / "result.yaml")
         same = done.get("asked") == self._asked(ROWS[name]) and (out / "submission.csv").exists()
@@ -128,10 +128,10 @@ class Benchmark:
         else:
             augment(AugmentOptions(data=self.data, out=out, **row.augment, seed=seed))
         common = dict(out=out, recipe=self.recipe, seed=seed)
-        train(TrainOptions(**common, max_iters=self.iters, load_from=self._begun(seed), **row.train))
+        train(TrainOptions(**common, max_iters=self.iters, load_from=self._warm_start(seed), **row.train))
 
-    def _begun(self, seed: int) -> Path | None:
-        """The checkpoint that all rows of a seed start from."""
+    def _warm_start(self, seed: int) -> Path | None:
+        """Return the checkpoint from which all rows of a seed begin."""
         if not self.start:
             return None
         out = self.out("start", seed)
@@ -139,37 +139,41 @@ class Benchmark:
         return train(TrainOptions(out=out, recipe=self.recipe, max_iters=self.start, seed=seed))
 
     def _labelled_target(self, out: Path, seed: int) -> None:
-        """In place of stage 01: the target's frames with their labels; validated like the adapted rows."""
-        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
+        """Write the target's frames with their labels in place of stage 01; validation is that of the proxy."""
+        proxy = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
         parameters = {"data": str(self.data), "labels": "withheld"}
-        folder = claim(out / "augmented", parameters)
-        with recorded(out, "augment", parameters) as results:
+        run = Run(out)
+        if run.is_done("augment", parameters, {}):
+            return
+        folder = run.claim("augment", parameters, {})
+        with run.recorded("augment", parameters, {}) as results:
             labels = self.withheld / "train_target_gt"
             frames = layout.read_split(self.data, "train_target")
             trained = [(item.id, item.image, labels / f"{item.id}.png") for item in frames]
-            validated = [(item.id, item.image, item.label) for item in layout.read_split(bent, "val_source")]
+            validated = [(item.id, item.image, item.label) for item in layout.read_split(proxy, "val_source")]
             for split, rows in (("train_source", trained), ("val_source", validated)):
                 _write_table(folder / f"{split}.csv", ("id", "img_path", "gt_path"), rows)
                 results[split] = len(rows)
 
     def _predict(self, row: Row, trained: Path, out: Path) -> dict:
-        """Masks, submission and scores of a trained row."""
+        """Segment, submit and score a trained row."""
         result = {}
-        proxy, bent = self._proxy()
-        for data, folder, labels in ((self.data, out, self.withheld / "test_gt"), (proxy, out / "proxy", bent)):
+        proxy, proxy_labels = self._proxy()
+        test = (self.data, out, self.withheld / "test_gt")
+        for data, folder, labels in (test, (proxy, out / "proxy", proxy_labels)):
             for part in ("augmented", "train"):
                 link(folder / part, trained / part)
-            infer(data, folder, checkpoint=Run(trained).best_checkpoint(), **row.infer)
-            path, _ = submit(data, folder, self.size)
+            infer(InferOptions(data=data, out=folder, checkpoint=Run(trained).best_checkpoint(), **row.infer))
+            path, _ = submit(SubmitOptions(data=data, out=folder, submission_size=self.size))
             if labels.is_dir():
-                iou = score(path, labels, self.size)
+                iou = score_submission(path, labels, self.size)
                 result["test" if folder == out else "proxy"] = {k: round(float(v), 5) for k, v in iou.items()}
         return result
 
     def _proxy(self) -> tuple[Path, Path]:
-        """The visible proxy as a data set whose test images are bent source images, and the folder of their labels."""
-        bent = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
-        items = layout.read_split(bent, "val_source")
+        """Return the proxy as a data set, whose test images are transformed source images, and their label folder."""
+        augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, 0), **ROWS[PROXY].augment, seed=0))
+        items = layout.read_split(augmented, "val_source")
         folder = self.folder / "proxy"
         _write_table(folder / "test.csv", ("id", "img_path"), [(item.id, item.image) for item in items])
         frames = [(item.id, item.image) for item in layout.read_split(self.data, "train_target")]
@@ -180,7 +184,7 @@ class Benchmark:
 
 
 def link(path: Path, target: Path) -> None:
-    """Have ``path`` stand for ``target``, another run's folder, unless it is that already."""
+    """Link ``path`` to ``target``, another run's folder, unless it exists."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(os.path.relpath(target, path.parent))
@@ -192,7 +196,7 @@ def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> Non
 
 
 def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
-    """Collect what is finished, whichever call finished it, print the table and write the JSON."""
+    """Collect the finished rows of all calls, print the table and write the JSON."""
     rows: dict[str, dict[str, dict]] = {}
     for name in ROWS:
         for seed in seeds:
@@ -215,26 +219,29 @@ def write_results(benchmark: Benchmark, seeds: list[int]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, drawn if missing"
+        "--data", type=Path, default=ROOT / "data" / "adaptation", help="default: a sample, rendered if missing"
     )
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="of every training (default: the recipe's)")
     parser.add_argument(
-        "--warm-start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
+        "--warm-start",
+        type=int,
+        default=WARM_START,
+        help=f"iterations on the plain source before all rows ({WARM_START})",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        sample.write(asked.data, **SAMPLE)
-    benchmark = Benchmark(asked.data, asked.recipe, asked.iters, asked.warm_start)
+    args = parser.parse_args()
+    if not args.data.exists():
+        sample.write(args.data, **SAMPLE)
+    benchmark = Benchmark(args.data, args.recipe, args.iters, args.warm_start)
     try:
-        for seed in asked.seeds:
-            for name in asked.only:
+        for seed in args.seeds:
+            for name in args.only:
                 if not ROWS[name].labels or benchmark.withheld.is_dir():
                     print(f"== {TITLES[name]}, seed {seed}", flush=True)
                     benchmark.row(name, seed)
-                    write_results(benchmark, asked.seeds)
+                    write_results(benchmark, args.seeds)
     except InputError as error:
         sys.exit(str(error))
 

@@ -233,7 +233,10 @@ def picture(rows: list[dict], path: Path) -> None:
         for k, name in enumerate(names):
             at = [i + 0.8 * ((k + 0.5) / len(names) - 0.5) for i in range(len(chosen))]
             middle, least, most = zip(*(row[name]["times_faster"] for row in chosen), strict=True)
-            reach = [[m - a for m, a in zip(middle, least)], [b - m for m, b in zip(middle, most)]]
+            reach = [
+                [m - a for m, a in zip(middle, least, strict=True)],
+                [b - m for m, b in zip(middle, most, strict=True)],
+            ]
             axis.barh(at, middle, 0.8 / len(names), xerr=reach, label=name, error_kw={"lw": 0.7})
         axis.axvline(1, color="black", lw=0.8)
         axis.set_yticks(range(len(chosen)), [row["name"] for row in chosen])

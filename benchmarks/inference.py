@@ -31,15 +31,16 @@ from lib import recipes
 from lib.dataset import image_files, layout
 from lib.internimage.variants import VARIANTS
 from lib.prediction.network import Network
+from lib.prediction.options import TestTimeOptions
+from lib.prediction.predictor import Predictor
 from lib.run import Run
-from lib.stages.infer import Predictor
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"
 WAYS = {
-    "one window at a time": dict(batch=1),
-    "four at a time": dict(batch=4),
-    "four at a time, bfloat16": dict(batch=4, amp=True),
-    "four at a time, compiled": dict(batch=4, compile=True),
+    "one window at a time": dict(crops_per_batch=1),
+    "four at a time": dict(crops_per_batch=4),
+    "four at a time, bfloat16": dict(crops_per_batch=4, amp=True),
+    "four at a time, compiled": dict(crops_per_batch=4, compile=True),
 }
 LARGE = dict(size=(320, 180), crop=(112, 192))
 """Image and windows of the large network, small so that a processor is done in minutes."""
@@ -47,7 +48,7 @@ LARGE = dict(size=(320, 180), crop=(112, 192))
 
 def mmseg_slide(config: Path, checkpoint: Path, device: str) -> Callable[[np.ndarray], np.ndarray]:
     """Image to class ids by mmsegmentation's windows, one after the other, then those of the mirror image."""
-    network = Network(config, checkpoint, sliding=True, device=device)
+    network = Network(config, checkpoint, TestTimeOptions(sliding=True, device=device))
     model = network.model
     model.test_cfg = type(model.test_cfg)(dict(mode="slide", crop_size=network.window, stride=network.stride))
 
@@ -99,7 +100,7 @@ def measure(
     """Times of every way, and how many pixels of its masks are mmsegmentation's."""
     run, found, first = {"mmseg slide": mmseg_slide(config, checkpoint, device)}, {}, {}
     for name in ways:
-        run[name] = Predictor(config, checkpoint, sliding=True, flip=True, device=device, **WAYS[name])
+        run[name] = Predictor(config, checkpoint, TestTimeOptions(sliding=True, flip=True, device=device, **WAYS[name]))
     for name, label in run.items():
         first[name] = _timed(label, images[0])[0]
         found[name] = dict(wall=[], processor=[], equal=[])

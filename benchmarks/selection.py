@@ -1,9 +1,9 @@
-"""Does a criterion without labels know the better checkpoint? Over the runs that ``benchmarks/adaptation.py`` left.
+"""How well criteria without labels rank checkpoints, over the runs of ``benchmarks/adaptation.py``.
 
 ``python benchmarks/selection.py --data DIR`` judges every checkpoint that those runs kept on the target's unlabelled
 frames (:func:`lib.prediction.selection.unsupervised_score`), takes it through stages 03 and 04, and compares the
 criteria with the true mIoU on the withheld test labels: rank and linear correlation over all checkpoints, and the mIoU
-of what each criterion would choose. Writes ``benchmarks/results/selection-<set>.json``.
+of the checkpoint that each criterion chooses. Writes ``benchmarks/results/selection-<set>.json``.
 """
 
 from __future__ import annotations
@@ -20,27 +20,29 @@ from lib.dataset import image_files, layout
 from lib.files import read_yaml, whole_file, write_yaml
 from lib.prediction.selection import target_frames, unsupervised_score
 from lib.run import Run
-from lib.stages.infer import infer
-from lib.stages.submit import score, submit
+from lib.stages.infer import InferOptions, infer
+from lib.stages.submit import SubmitOptions, submit
 from lib.stages.train import scalars
+from lib.submission.score import score_submission
 from lib.target.estimate_overlay import estimate_overlay
 
 CRITERIA = ("agreement", "mirror", "smaller", "certainty", "information", "validation")
 
 
 def judged(data: Path, run: Path, checkpoint: Path, frames: list[Path], mask: np.ndarray) -> dict:
-    """All criteria and the true mIoU of one checkpoint; kept beside the run's other files."""
+    """Return all criteria and the true mIoU of one checkpoint; written beside the run's other files."""
     out = run / "checkpoints" / checkpoint.stem
     note = out / "judged.yaml"
     if found := read_yaml(note):
         return found
     link(out / "train", run / "train")
-    infer(data, out, checkpoint=checkpoint)
-    path, _ = submit(data, out, image_files.read_image(layout.read_split(data, "test")[0].image).shape[1::-1])
+    infer(InferOptions(data=data, out=out, checkpoint=checkpoint))
+    size = image_files.read_image(layout.read_split(data, "test")[0].image).shape[1::-1]
+    path, _ = submit(SubmitOptions(data=data, out=out, submission_size=size))
     step, validation = int(checkpoint.stem.rsplit("_", 1)[1]), scalars(run)["mIoU"]
     found = unsupervised_score(run, checkpoint, frames, mask=mask)
     found["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan"))
-    found["truth"] = float(score(path, data / "withheld" / "test_gt")["mIoU"])
+    found["truth"] = float(score_submission(path, data / "withheld" / "test_gt")["mIoU"])
     write_yaml(note, {name: round(float(value), 5) for name, value in found.items()})
     return read_yaml(note)
 
