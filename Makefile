@@ -78,10 +78,7 @@ wheel: .venv/.installed
 	$(BIN)/python -m hatchling build
 
 clean:
-<<<<<<< HEAD
 	rm -rf .venv dist ops_dcnv3/_c*.so data/sample outputs/demo outputs/demo-plain .*_cache
-=======
-	rm -rf .venv ops_dcnv3/_c*.so data/sample outputs/demo outputs/demo-plain
 
 # The documentation. `docs` builds the site and checks its links; the other two write generated parts of it.
 .PHONY: docs tables gallery
@@ -101,4 +98,3 @@ gallery: .venv/.installed
 	$(BIN)/python docs/generate.py picture
 	$(BIN)/python docs/generate.py scores
 	$(BIN)/python docs/generate.py gallery
->>>>>>> r-docs
