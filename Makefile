@@ -15,6 +15,9 @@ help:
 	@echo "make test   all tests (12 minutes on 2 cores)"
 	@echo "make lab    JupyterLab on the notebooks"
 	@echo "make bench  the benchmarks"
+	@echo "make docs   the documentation's site -> build/docs, links checked"
+	@echo "make tables   result tables and chart in README and docs"
+	@echo "make gallery  picture, scores and executed notebooks of the last demo"
 	@echo "make mask2former  install the parts of the Mask2Former head (half a minute)"
 	@echo "make ops    compile mmcv's operators (nothing here needs them; 15-25 minutes on 2 cores)"
 	@echo "make wheel  build the wheel and the source archive -> dist"
@@ -75,10 +78,7 @@ wheel: .venv/.installed
 	$(BIN)/python -m hatchling build
 
 clean:
-<<<<<<< HEAD
 	rm -rf .venv dist ops_dcnv3/_c*.so data/sample outputs/demo outputs/demo-plain .*_cache
-=======
-	rm -rf .venv ops_dcnv3/_c*.so data/sample outputs/demo outputs/demo-plain
 
 # The documentation. `docs` builds the site and checks its links; the other two write generated parts of it.
 .PHONY: docs tables gallery
@@ -98,4 +98,3 @@ gallery: .venv/.installed
 	$(BIN)/python docs/generate.py picture
 	$(BIN)/python docs/generate.py scores
 	$(BIN)/python docs/generate.py gallery
->>>>>>> r-docs

@@ -34,12 +34,12 @@ from lib.submission.score import score_submission
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = dict(source=160, val=8, target=100, test=40, size=(480, 270))
-START = 1000
+WARM_START = 1000
 
 
 @dataclass(frozen=True)
 class Row:
-    """The parameters of the stages that make a row; its title stands in ``tables.TITLES``."""
+    """The options of the stages that make a row; its title is in ``tables.TITLES``."""
 
     augment: dict = field(default_factory=dict)
     train: dict = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Benchmark:
 
     def __init__(self, data: Path, recipe: str, iters: int | None, start: int):
         self.data, self.recipe, self.iters, self.start = data.resolve(), recipe, iters, start
-        self.name = self.data.name + (f"-start{start}" if start != START else "")
+        self.name = self.data.name + (f"-start{start}" if start != WARM_START else "")
         self.folder = ROOT / "outputs" / "adaptation" / self.name
         first = image_files.read_image(layout.read_split(data, "test")[0].image)
         self.size = first.shape[1::-1]
@@ -217,7 +217,10 @@ def main() -> None:
     parser.add_argument("--recipe", default=str(ROOT / "benchmarks" / "adaptation_recipe.py"))
     parser.add_argument("--iters", type=int, help="iterations of every training (default: the recipe's)")
     parser.add_argument(
-        "--warm-start", type=int, default=START, help=f"iterations on the plain source before all rows ({START})"
+        "--warm-start",
+        type=int,
+        default=WARM_START,
+        help=f"iterations on the plain source before all rows ({WARM_START})",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))

@@ -87,7 +87,8 @@ def train(options: TrainOptions) -> Path:
     layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
     inputs = options.inputs()
     run.claim("train", identity, inputs, options.overwrite)
-    if not run.is_done("train", identity, inputs):
+    best = run.best_checkpoint()
+    if best is None or not run.is_done("train", identity, inputs):
         cfg.dump(run.config)
         with run.recorded("train", identity, inputs) as results:
             results["processes"] = hardware.processes
