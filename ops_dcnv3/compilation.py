@@ -89,8 +89,8 @@ def _compile_cpu(target: Path) -> None:
         f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}",
         *shlex.split(os.environ.get("CXXFLAGS", "")),
     ]
-    loops = {"portable": []} | (X86_LOOPS if platform.machine() in ("x86_64", "AMD64") else {})
-    units = [("dcnv3_cpu.cpp", target.parent / "dcnv3_cpu.o", [])] + [
+    loops: dict[str, list[str]] = {"portable": []} | (X86_LOOPS if platform.machine() in ("x86_64", "AMD64") else {})
+    units: list[tuple[str, Path, list[str]]] = [("dcnv3_cpu.cpp", target.parent / "dcnv3_cpu.o", [])] + [
         ("dcnv3_cpu_loops.cpp", target.parent / f"{name}.o", [f"-DDCNV3_LOOPS=loops_{name}", *more])
         for name, more in loops.items()
     ]

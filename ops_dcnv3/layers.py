@@ -48,6 +48,7 @@ def normalisation(channels: int, name: str = "LN", *, first_in: bool = False, fi
     Raises:
         ValueError: another ``name``.
     """
+    norm: nn.Module
     if name == "LN":
         norm, norm_first = nn.LayerNorm(channels, eps=1e-6), False
     elif name == "BN":

@@ -5,6 +5,8 @@ Argument names and state-dict names are those of the public module, so its weigh
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,7 +65,7 @@ class DCNv3(nn.Module):
         if center_feature_scale and stride != 1:
             raise ValueError(f"stride: {stride} (expected 1 with center_feature_scale)")
         self.group = group
-        self.sampling = dict(
+        self.sampling: dict[str, Any] = dict(
             kernel_size=kernel_size,
             stride=stride,
             padding=pad,

@@ -75,12 +75,13 @@ def backward(
 
     A sample exactly on a pixel takes the derivative toward +x and +y.
     """
-    samples = _locate(offset, *input.shape[1:3], geometry)
+    height, width = input.shape[1:3]
+    samples = _locate(offset, height, width, geometry)
     table = _table(input, geometry.groups)
     grad_bags = grad.to(table.dtype).reshape(-1, table.shape[1])
     mask_values = mask.to(table.dtype).contiguous().view(samples.fx.shape)
     grad_input = _grad_input(grad_bags, samples, mask_values, input.shape, geometry.groups)
-    grad_offset, grad_mask = _grad_samples(grad_bags, table, samples, mask_values, input.shape[2], geometry)
+    grad_offset, grad_mask = _grad_samples(grad_bags, table, samples, mask_values, width, geometry)
     return (
         grad_input.to(input.dtype),
         grad_offset.reshape(offset.shape).to(input.dtype),
