@@ -21,6 +21,7 @@ help:
 	@echo "make mask2former  install the parts of the Mask2Former head (half a minute)"
 	@echo "make ops    compile mmcv's operators (nothing here needs them; 15-25 minutes on 2 cores)"
 	@echo "make wheel  build the wheel and the source archive -> dist"
+	@echo "make docs   build the documentation's site, links checked"
 	@echo "make clean  remove .venv, the sample and the demo's runs"
 
 .venv/.installed: pyproject.toml
@@ -62,8 +63,7 @@ test: .venv/.kernels .venv/.mask2former
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/.kernels
-	@[ -d data/sample ] || $(BIN)/fisheye sample --out data/sample
-	$(BIN)/jupyter lab --notebook-dir=notebooks $$([ "$$(id -u)" -ne 0 ] || echo --allow-root)
+	$(BIN)/fisheye lab
 
 bench: .venv/.kernels
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
@@ -84,7 +84,7 @@ clean:
 .PHONY: docs tables gallery
 
 .venv/.docs: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@$(PIP) install --editable '.[docs]' | $(PROGRESS)
 	@touch $@
 
 docs: .venv/.docs

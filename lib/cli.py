@@ -80,9 +80,14 @@ class _RunCommand(click.Command):
 @click.option("--from", "first", type=click.Choice(STAGES), default=STAGES[0], help="First stage.")
 @click.option("--to", "last", type=click.Choice(STAGES), default=STAGES[-1], help="Last stage.")
 @click.option(
-    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", callback=_parameters,
+    "-p",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    callback=_parameters,
     help="Set an option; VALUE is YAML, as in -p max_iters 2000.",
-)  # fmt: skip
+)
 @click.option("--warm-start", type=int, default=0, metavar="ITERS", help="First train on the source as it is.")
 @click.option("--resume", is_flag=True, help="Skip the stages that are done.")
 @click.option("--overwrite", is_flag=True, help="Replace results of other options.")

@@ -49,7 +49,8 @@ class Options:
         for name in self.names():
             value = _plain(getattr(self, name))
             try:
-                value = _adapter(type(self), name).validate_python(value, strict=True)
+                adapter = _adapter(type(self), name)  # type: ignore[arg-type]  # hashes classes, not instances
+                value = adapter.validate_python(value, strict=True)
             except ValidationError:
                 raise InputError(f"{name}: {value!r} (expected: {self.expected(name)})") from None
             object.__setattr__(self, name, value)
@@ -89,7 +90,6 @@ class Options:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["identity"]}
 
 
-@cache
 def _hints(cls: type[Options]) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 

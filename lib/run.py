@@ -60,8 +60,9 @@ class Run:
             inputs: digests of what the results are made from, see :meth:`digests`.
         """
         entry = self.entry(stage)
-        same = entry is not None and not _changed(entry["parameters"], parameters)
-        return same and entry["inputs"] == digest_of(inputs) and self._has_results(stage)
+        if entry is None or _changed(entry["parameters"], parameters):
+            return False
+        return entry["inputs"] == digest_of(inputs) and self._has_results(stage)
 
     def claim(self, stage: str, parameters: Mapping, inputs: Mapping[str, str], overwrite: bool = False) -> Path:
         """Create the stage's folder, or keep one of the same parameters and inputs, to continue what was interrupted.
@@ -119,8 +120,8 @@ class Run:
 
     def best_checkpoint(self) -> Path | None:
         """Return the best checkpoint by validation mIoU, the last one if none was scored, None if there is none."""
-        best = sorted(self.train.glob("best_mIoU_iter_*.pth"), key=iteration)
-        return (best or self.checkpoints() or [None])[-1]
+        best = sorted(self.train.glob("best_mIoU_iter_*.pth"), key=iteration) or self.checkpoints()
+        return best[-1] if best else None
 
     def last_checkpoint(self) -> Path | None:
         """Return the checkpoint from which the training resumes."""

@@ -63,4 +63,6 @@ def test_notebooks_are_committed_clean(path):
 def test_there_are_four_notebooks():
     from lib.pipeline import STAGES
 
-    assert sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")) == sorted(STAGES.values())
+    assert sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb")) == sorted(
+        stage.notebook for stage in STAGES.values()
+    )

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 
 from lib.camera import mirror, models, remap
+from lib.camera.mirror import MirrorRemap
+from lib.camera.remap import Remap
 from lib.dataset import image_files
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
@@ -140,6 +142,7 @@ class TargetCamera:
         last = len(self.more_overlays)
         index = min(int(np.searchsorted(np.cumsum(self.overlay_shares), params.overlay, side="right")), last)
         overlay, shift = self.overlays[index], (params.right, params.down, params.forward)
+        table: Remap | MirrorRemap
         if self.mirror and isinstance(source, models.Pinhole):
             table = mirror.cached_mirror_remap(target, source, turn, region, shift, self._mirror_cells[index])
         else:
@@ -163,7 +166,7 @@ class TargetCamera:
         return int(frames[min(int(place * len(frames)), len(frames) - 1)])
 
     def _match_colours(
-        self, rendered: np.ndarray, image: np.ndarray, table: remap.Remap | mirror.MirrorRemap, frame: int
+        self, rendered: np.ndarray, image: np.ndarray, table: Remap | MirrorRemap, frame: int
     ) -> np.ndarray:
         thumbnail = appearance.thumbnail(image)
         if self.appearance == "statistics":
@@ -194,7 +197,7 @@ class TargetCamera:
         if self.frame_overlays is not None:
             arrays["frame_overlays"] = self.frame_overlays
         with whole_file(folder / _APPEARANCE) as temporary:
-            np.savez_compressed(temporary, **arrays)
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # the stub's allow_pickle
         described = {
             "source": self.source and self.source.to_dict(),
             "target": self.lens and self.lens.to_dict(),
