@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lib.camera.models import Camera, Pinhole
 from lib.camera.remap import Remap, build_remap, build_table, covered, rotation
-from lib.synthesis.target_camera import TargetCamera
 
 FOV_RAD = (1.4, 1.75)
 """Range of a view's horizontal field of view; a wider pinhole stretches its sides too much."""

@@ -167,7 +167,7 @@ def _build(config: str) -> nn.Module:
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
-    import lib.internimage  # noqa: F401 (registers its parts)
+    import lib.internimage
 
     arguments = ConfigDict(ast.literal_eval(config))
     if arguments.type == MASK2FORMER:
