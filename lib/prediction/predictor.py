@@ -11,12 +11,10 @@ from torch import Tensor
 
 from lib.dataset import image_files, layout
 from lib.errors import InputError
-from lib.parallel import evenly_spaced
 from lib.prediction.network import Network
 from lib.prediction.options import DEFAULTS, TestTimeOptions
 from lib.prediction.postprocess import most_probable_class, overlay_mask, remove_small_regions
 from lib.prediction.rectified_views import rectified_views, visible_angles
-from lib.run import Run
 from lib.synthesis.target_camera import TargetCamera
 
 
@@ -113,12 +111,3 @@ class Predictor:
         for network in others:
             total = total + network.probabilities(images, reference)
         return total / len(self.networks)
-
-
-def predict_frames(run: Run, paths: Sequence[Path], most: int = 32) -> list[np.ndarray]:
-    """Return the class ids that a run's best network predicts for at most ``most`` images; none before its training."""
-    checkpoint = run.best_checkpoint()
-    if checkpoint is None:
-        return []
-    predict = Predictor(run.config, checkpoint)
-    return [predict(image_files.read_image(path)) for path in evenly_spaced(paths, most)]
