@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 PAGES = [README, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")), *sorted(DOCS.rglob("*.md"))]
 OLD_WORDS = re.compile(
-    r"\b(surroundings?|plates?|bend|bends|bent|bending)\b|\b(the|its|their|target's) looks\b|\blooks(\.npz| =)|--start\b",
+    r"\b(surroundings?|plates?|bends?|bent|bending)\b|\b(the|its|their|target's) looks\b|\blooks(\.npz| =)|--start\b",
     re.IGNORECASE,
 )
 """Words that the glossary replaced; "looks" as a noun only."""
