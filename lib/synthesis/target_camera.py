@@ -52,7 +52,7 @@ class TargetCamera:
         statistics: ``float32 (N, 2, 3)``, mean and deviation of the colours of N target frames.
         thumbnails: ``uint8 (N, 72, 128, 3)`` RGB, the same frames.
         appearance: one of :data:`APPEARANCES`.
-        more_overlays: further overlays, where the camera's surroundings changed between its frames.
+        more_overlays: further overlays, where the overlay changed between the frames.
         overlay_shares: share of the frames that show each overlay; they sum to 1.
         frame_overlays: ``int (N,)``, the overlay that each frame shows; None: all show the first.
         motion: whether the camera moves from image to image.
