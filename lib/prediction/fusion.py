@@ -24,7 +24,7 @@ def fuse(model: Any) -> None:
     """Change a segmentor in evaluation mode, in place; afterwards it can neither train nor load weights."""
     for module in model.modules():
         if isinstance(module, DCNv3):
-            module.weights = partial(_weights, module)
+            module.weights = partial(_weights, module)  # type: ignore[method-assign]
         if isinstance(module, ConvModule) and module.with_norm and tuple(module.order[:2]) == ("conv", "norm"):
             if isinstance(module.norm, _BatchNorm):
                 fuse_conv_bn(module)

@@ -17,7 +17,7 @@ _EPSILON = 1e-6  # added to variances
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:
     """Return the batch norms that inference uses; raise InputError where there is none."""
-    norms = [
+    norms: list[nn.Module] = [
         module
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats and not name.startswith("auxiliary_head")
