@@ -51,7 +51,7 @@ class AugmentOptions(Options):
     cameras_file: str | None = option(None, "YAML with the known source and target cameras, used instead")
     source_fov_deg: Annotated[list[Degrees], Len(2, 2)] | None = option(
         None,
-        "range of the source's horizontal field of view (degrees) with an estimated lens; None: estimated",
+        "range of the source's horizontal field of view (degrees) for an estimated lens; None: estimated",
         expected="two angles between 0 and 180 degrees, the smaller first, or null",
     )
     mirror: bool = option(True, "fill the view beyond the source with mirror images of it; False: unlabelled there")
