@@ -19,7 +19,7 @@ import lib
 from lib.errors import InputError
 from lib.run import STAGES
 
-_SIZE = {"nargs": 2, "type": click.IntRange(1, 2**15 - 1), "metavar": "WIDTH HEIGHT"}
+_SIZE: dict[str, Any] = {"nargs": 2, "type": click.IntRange(1, 2**15 - 1), "metavar": "WIDTH HEIGHT"}
 _DEMO = "demo"
 
 

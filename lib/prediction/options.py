@@ -30,7 +30,7 @@ class TestTimeOptions(Options):
     )
     norm_adaptation: Share = option(0.0, "share of the test images' statistics in the batch norms")
     feature_alignment: Share = option(
-        0.0, "how far the statistics of the backbone's features move from the test images' to the training images'"
+        0.0, "move the features' statistics from the test images' to the training images', by this share"
     )
     apply_overlay: bool = option(False, "take Background from the overlay mask, and from there alone")
     min_region: Annotated[float, Ge(0)] = option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Annotated, Literal
 from zlib import crc32
@@ -45,13 +46,12 @@ class AugmentOptions(Options):
     augment: bool = option(True, "False: resize the source only, the baseline to compare with")
     lens: Literal["estimated", "random", "fixed", "none"] = option(
         "estimated",
-        "estimated: from the target's frames; random: another one for each image; fixed: the middle of the random ones;"
-        " none: no distortion",
+        "estimated: from target frames; random: one per image; fixed: the middle of the random ones; none",
     )
     cameras_file: str | None = option(None, "YAML with the known source and target cameras, used instead")
     source_fov_deg: Annotated[list[Degrees], Len(2, 2)] | None = option(
         None,
-        "range of the source's horizontal field of view in degrees, with an estimated lens; None: estimated",
+        "range of the source's horizontal field of view (degrees) for an estimated lens; None: estimated",
         expected="two angles between 0 and 180 degrees, the smaller first, or null",
     )
     mirror: bool = option(True, "fill the view beyond the source with mirror images of it; False: unlabelled there")
@@ -123,7 +123,7 @@ def augment(options: AugmentOptions) -> Path:
             copies = options.copies if split == "train_source" else 1
             images = list(_images(folder, options.data, split, copies, options.seed, weights))
             if copies:
-                in_threads(lambda image, render=render: image.write(render), images, split)
+                in_threads(methodcaller("write", render), images, split)
             _write_table(folder / f"{split}.csv", [image.row() for image in images])
             results[split] = len(images)
         targets = [
@@ -172,6 +172,7 @@ class _AugmentedImage:
     def write(self, render: Callable) -> None:
         if self.label.exists() and self.image.exists():  # both appear whole or not at all
             return
+        assert self.item.label
         image, label = image_files.read_image(self.item.image), image_files.read_label(self.item.label)
         image, label = render(image, label, self.params)
         # Compression would take as long as all the rest, and training would undo it at every step.
@@ -187,6 +188,7 @@ def _images(
         # More copies of an image: each copy is drawn less often.
         weight = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
         if not number:
+            assert item.label
             neutral = AugmentParams.neutral()
             yield _AugmentedImage(folder, item, item.id, item.image.resolve(), item.label.resolve(), weight, neutral)
         for copy in range(number):

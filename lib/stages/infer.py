@@ -29,8 +29,7 @@ class InferInputs(Options):
     out: str = option("../outputs/demo", "run folder, with the result of 02_train", identity=False)
     checkpoint: str | Annotated[list[str], Len(1)] | None = option(
         None,
-        "file, URL or name of a public release; a list is averaged; target: the run's best on target frames; None: the"
-        " run's best on validation images",
+        "file, URL or release; a list is averaged; target: best on target frames; None: on validation images",
     )
 
 

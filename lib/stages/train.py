@@ -43,7 +43,7 @@ class TrainOptions(Options):
     batch_size: Count | None = option(None, "crops per process; None: the recipe's")
     load_from: str | dict | None = option(
         None,
-        'weights to start from: a file, a URL, a public name, or {"checkpoint": one of these, "classes": "ade20k"}',
+        'weights to start from: file, URL, name of a release, or {"checkpoint": ..., "classes": "ade20k"}',
     )
     self_training: bool = option(False, "learn from the target's unlabelled frames as well")
     seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")

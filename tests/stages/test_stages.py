@@ -59,7 +59,8 @@ def test_overwriting_makes_the_set_anew(sample, augmented, tmp_path):
 def test_killed_augmentation_ends_with_the_same_files(sample, augmented, tmp_path):
     out = tmp_path / "killed"
     process = start(
-        f"from lib.stages.augment import AugmentOptions, augment; augment(AugmentOptions(data={str(sample)!r}, out={str(out)!r}, seed=1))"
+        "from lib.stages.augment import AugmentOptions, augment; "
+        f"augment(AugmentOptions(data={str(sample)!r}, out={str(out)!r}, seed=1))"
     )
     kill_when(process, lambda: any(out.glob("augmented/train_source_gt/*.png")))
     assert finished(out, "augment") is None
