@@ -151,13 +151,12 @@ class DoubleSphere(Camera):
         second = np.arccos(-min(self.alpha, 1 - self.alpha) / max(self.alpha, 1 - self.alpha))
         if self.xi > 1:  # the first sphere, seen from outside, turns its back
             second = min(second, np.arcsin(1 / self.xi))
-        return float(np.nextafter(second + np.arcsin(np.clip(self.xi * np.sin(second), -1, 1)), 0))
+        # At the limit itself, rounding decides the sign of the denominator in ``radius``.
+        return float(second + np.arcsin(np.clip(self.xi * np.sin(second), -1, 1))) - 1e-6
 
     def radius(self, theta: np.ndarray) -> np.ndarray:
         across, along = np.sin(theta), self.xi + np.cos(theta)
-        depth = self.alpha * np.hypot(across, along) + (1 - self.alpha) * along
-        # At the largest angle the depth may be 0, and rounding must not make it negative.
-        return across / np.maximum(depth, np.finfo(float).eps)
+        return across / (self.alpha * np.hypot(across, along) + (1 - self.alpha) * along)
 
     def angle(self, radius: np.ndarray) -> np.ndarray:
         square, alpha = radius * radius, self.alpha
