@@ -181,7 +181,7 @@ def test_other_classes_carry_over_by_name_when_asked(trained, augmented, tmp_pat
     out = tmp_path / "other"
     shutil.copytree(augmented, out)
     still = {**SMALL, "optim_wrapper.optimizer.lr": 0.0}
-    with pytest.raises(InputError, match="19 rows there and 13 in the network"):
+    with pytest.raises(InputError, match="19 rows in the file and 13 in the network"):
         train(TrainOptions(out=out, max_iters=1, batch_size=2, options=still, load_from="cityscapes.pth"))
     start = {"checkpoint": "cityscapes", "classes": "cityscapes"}
     best = train(TrainOptions(out=out, max_iters=1, batch_size=2, options=still, load_from=start))
