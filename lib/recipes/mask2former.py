@@ -19,7 +19,7 @@ from mmseg.models.decode_heads import mask2former_head  # noqa: E402
 
 if mask2former_head.MMDET_Mask2FormerHead is BaseModule:
     raise RuntimeError("mmseg's models were imported before lib.internimage, so without mmdetection; change the order.")
-mmcv_ops.attend_in_pytorch()
+mmcv_ops.use_pytorch_attention()
 
 _LEAST = 1e-6
 """Least score, so that its logarithm is finite."""

@@ -230,11 +230,11 @@ def _start_weights(cfg: Config, load_from: str | Mapping) -> dict:
 
     from lib.internimage.checkpoints import loading, releases
 
-    source, options = loading.start(load_from)
+    source, options = loading.parse_load_from(load_from)
     source = str(releases.fetch(source).resolve())
     import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.default_scope)
     with torch.device("meta"):
         network = MODELS.build(deepcopy(cfg.model))
-    print(loading.check(network, source, allow_backbone=True, **options))
+    print(loading.check_weights(network, source, allow_backbone=True, **options))
     return dict(type="StartWeightsHook", source=source, **options)

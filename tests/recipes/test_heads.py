@@ -168,9 +168,9 @@ def test_operators_that_are_missing_say_how_to_build_them():
 def test_compiled_operators_are_left_alone(monkeypatch):
     compiled = types.ModuleType("mmcv._ext")
     monkeypatch.setitem(sys.modules, "mmcv._ext", compiled)
-    mmcv_ops.stand_in()
+    mmcv_ops.install_stubs()
     assert mmcv_ops.compiled() and sys.modules["mmcv._ext"] is compiled
     monkeypatch.delitem(sys.modules, "mmcv._ext")
     monkeypatch.setattr(mmcv_ops.importlib.util, "find_spec", lambda name: object())  # there, and not imported yet
-    mmcv_ops.stand_in()
+    mmcv_ops.install_stubs()
     assert mmcv_ops.compiled() and "mmcv._ext" not in sys.modules
