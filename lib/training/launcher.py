@@ -103,7 +103,6 @@ def _environment(hardware: Hardware, workers: int) -> dict[str, str]:
         # Only the data loaders multiply matrices with numpy; its threads would take cores from the network.
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONFAULTHANDLER": "1",
-        "LOGLEVEL": "CRITICAL",  # torchrun's; its error file says the same
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }

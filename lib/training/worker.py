@@ -5,16 +5,16 @@ Several processes are started by torchrun. An exception is left in torch's error
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
 
 import torch
 from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 
 
-@record
 def work(config: str) -> None:
     """Train in this process, one of ``WORLD_SIZE``."""
     from mmengine import Config
@@ -40,6 +40,7 @@ def _leave() -> None:
 
 def start(config: str, processes: int) -> None:
     """Train in several processes; exit like the first one that failed, with 128 + N after signal N."""
+    logging.disable(logging.ERROR)  # torchrun's account of a failure, which follows from the error file
     several = ["--standalone", f"--nproc_per_node={processes}", "-m", "lib.training.worker", config]
     try:
         torchrun.main(several)
@@ -52,4 +53,8 @@ if __name__ == "__main__":
     if len(sys.argv) > 2 and int(sys.argv[2]) > 1:
         start(sys.argv[1], int(sys.argv[2]))
     else:
-        work(sys.argv[1])
+        try:
+            work(sys.argv[1])
+        except Exception as error:
+            get_error_handler().record_exception(error)
+            raise

@@ -99,7 +99,7 @@ def test_a_crash_is_told_in_the_process_own_words(processes, tmp_path):
 def test_a_fault_of_the_users_is_told_alone(processes, tmp_path):
     run = Run(tmp_path)
     run.train.mkdir()
-    run.config.write_text("from lib.errors import InputError\nraise InputError('a.png: wrong.\\n  b.png: wrong.')")
+    run.config.write_text("raise __import__('lib.errors').errors.InputError('a.png: wrong.\\n  b.png: wrong.')")
     with pytest.raises(InputError) as fault:
         launch(run, Hardware(processes), 1, 0)
     assert str(fault.value) == "a.png: wrong.\n  b.png: wrong."
