@@ -27,7 +27,7 @@ class Rig:
     fov_deg: float = 192.0
     k: tuple[float, float, float, float] = (-0.04, 0.006, -0.0015, 0.0001)
 
-    def camera(self, size: tuple[int, int]) -> Fisheye:
+    def camera(self, size: tuple[int, int]) -> Camera:
         """Return the lens for ``size`` = (width, height), with its principal point in the lens circle's centre."""
         lens = Fisheye.from_fov(size, float(np.radians(self.fov_deg)), self.k)
         right, down = self.overlay.centre
