@@ -25,7 +25,8 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
-from lib.run import Run, claim
+from lib.options import Options, option
+from lib.run import Run
 from lib.stages.augment import AugmentOptions, augment
 from lib.stages.infer import InferOptions, infer
 from lib.stages.submit import SubmitOptions, submit
@@ -72,6 +73,13 @@ ROWS = {
 }
 PROXY = "photometric"
 """Row whose validation images are the visible proxy; the row of the target's labels validates on them too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetLabels(Options):
+    """Options that take the place of stage 01's for the row of the target's own labels."""
+
+    data: str = option("", "data set with withheld labels")
 
 
 class Benchmark:
@@ -140,9 +148,9 @@ class Benchmark:
     def _labelled_target(self, out: Path, seed: int) -> None:
         """Write the target's frames with their labels in place of stage 01; validation is that of the adapted rows."""
         augmented = augment(AugmentOptions(data=self.data, out=self.out(PROXY, seed), **ROWS[PROXY].augment, seed=seed))
-        parameters = {"data": str(self.data), "labels": "withheld"}
-        folder = claim(out / "augmented", parameters)
-        with Run(out).recorded("augment", parameters, {}) as results:
+        options, run = TargetLabels(data=self.data), Run(out)
+        folder = run.claim("augment", options)
+        with run.recorded("augment", options) as results:
             labels = self.withheld / "train_target_gt"
             frames = layout.read_split(self.data, "train_target")
             trained = [(item.id, item.image, labels / f"{item.id}.png") for item in frames]

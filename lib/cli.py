@@ -18,8 +18,8 @@ import yaml
 import lib
 from lib.errors import InputError
 from lib.run import STAGES
+from lib.tools.commands import SIZE, TOOLS
 
-_SIZE: dict[str, Any] = {"nargs": 2, "type": click.IntRange(1, 2**15 - 1), "metavar": "WIDTH HEIGHT"}
 _DEMO = "demo"
 
 
@@ -149,7 +149,7 @@ def check_data(folder: str) -> None:
 @click.argument("submission", metavar="FILE")
 @click.option("--masks", required=True, metavar="DIR", help="Masks that the submission was made from.")
 @click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
-@click.option("--size", **_SIZE, default=(960, 540), show_default=True, help="Size of the submitted masks.")
+@click.option("--size", **SIZE, default=(960, 540), show_default=True, help="Size of the submitted masks.")
 def check_submission(submission: str, masks: str, data: str, size: tuple[int, int]) -> None:
     """Compare a submission with its masks, pixel by pixel."""
     from lib.submission.table import check_submission
@@ -162,7 +162,7 @@ def check_submission(submission: str, masks: str, data: str, size: tuple[int, in
 @main.command()
 @click.argument("submissions", nargs=-1, required=True, metavar="FILE...")
 @click.option("--labels", required=True, metavar="DIR", help="<id>.png per test image.")
-@click.option("--size", **_SIZE, help="Size of the submitted masks (default: inferred).")
+@click.option("--size", **SIZE, help="Size of the submitted masks (default: inferred).")
 def score(submissions: tuple[str, ...], labels: str, size: tuple[int, int] | None) -> None:
     """Print the IoU of submissions with labels, a column for each submission."""
     _print_scores(submissions, labels, size)
@@ -175,72 +175,6 @@ def _print_scores(submissions, labels: str, size: tuple[int, int] | None) -> Non
 
     table = pd.DataFrame({path: score_submission(path, labels, size) for path in submissions})
     click.echo(table.to_string(float_format="%.3f", na_rep="–"))
-
-
-@main.command()
-@click.option("--out", required=True, metavar="DIR", help="Folder of the data set.")
-@click.option("--source", type=int, default=40, show_default=True, help="Number of source images.")
-@click.option("--val", type=int, default=8, show_default=True, help="Number of validation images.")
-@click.option("--target", type=int, default=24, show_default=True, help="Number of target frames.")
-@click.option("--test", type=int, default=12, show_default=True, help="Number of test images.")
-@click.option("--size", **_SIZE, default=(480, 270), show_default=True, help="Size of target and test images.")
-@click.option("--source-size", **_SIZE, help="Size of source images (default: as --size).")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed renders the same files.")
-@click.option("--overwrite", is_flag=True, help="Replace a set of other parameters.")
-def sample(**parameters) -> None:
-    """Render the built-in data set."""
-    from lib.sample import write
-
-    click.echo(write(**parameters))
-
-
-@main.command()
-@click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
-@click.option("--out", required=True, metavar="DIR", help="Folder of the new one.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of noise and colours.")
-def rehearse(data: str, out: str, seed: int) -> None:
-    """Make a data set with known target labels from one without."""
-    from lib.tools import rehearsal
-
-    click.echo(rehearsal.summary(rehearsal.rehearse(data, out, seed=seed)))
-
-
-@main.command()
-@click.option("--variant", multiple=True, help="Only this variant; repeatable.")
-@click.option("--head", multiple=True, help="Only this head; repeatable.")
-@click.option("--data", multiple=True, help="Only this kind of data set; repeatable.")
-@click.option("--batch", type=int, default=2, show_default=True, help="Crops per card, for the memory.")
-def zoo(variant, head, data, batch: int) -> None:
-    """List the composed recipes with parameters, multiply-adds and estimated memory."""
-    from lib.tools import zoo as tool
-
-    chosen = {"variants": variant, "head_names": head, "data": data}
-    click.echo(tool.header(batch))
-    for entry in tool.entries(**{name: values for name, values in chosen.items() if values}, batch=batch):
-        click.echo(tool.row(entry))
-
-
-@main.command()
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="NEW")
-def convert(old: str, new: str) -> None:
-    """Write the weights alone of a TRUSTED checkpoint that holds more; reading OLD may run code in it."""
-    from lib.tools.convert import convert as write_weights
-
-    click.echo(f"{new}: {write_weights(old, new)} tensors")
-
-
-@main.command()
-@click.argument("checkpoint")
-@click.argument("folder", metavar="DIR")
-@click.option("--ema", is_flag=True, help="Use the running average of the weights.")
-@click.option("--batch-size", type=int, default=32, show_default=True)
-@click.option("--device", help="torch device (default: a GPU if there is one).")
-def imagenet(checkpoint: str, folder: str, ema: bool, batch_size: int, device: str | None) -> None:
-    """Evaluate a classification checkpoint on a folder of images per class."""
-    from lib.tools.imagenet import evaluate
-
-    click.echo(evaluate(checkpoint, folder, ema=ema, batch_size=batch_size, device=device))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -262,6 +196,9 @@ def lab(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={place / 'notebooks'}", *root, *arguments]
     raise SystemExit(subprocess.call(command))
 
+
+for _command in TOOLS:
+    main.add_command(_command)
 
 if __name__ == "__main__":
     main(prog_name="fisheye")

@@ -81,6 +81,15 @@ class Options:
         """Return the allowed values of an option in words, such as "a number from 0 to 1"."""
         return cls.__dataclass_fields__[name].metadata["expected"] or _words(_hints(cls)[name])
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the default value of every option."""
+        return {name: cls.default(name) for name in cls.names()}
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests, by name, of the files that results are made from."""
+        return {}
+
     def resolved(self) -> Self:
         """Return the options with choices that depend on data made; these ones where there are none."""
         return self

@@ -16,6 +16,7 @@ import yaml
 
 from lib.errors import InputError
 from lib.files import DigestCache, digest_of, read_json, read_yaml, write_json, write_yaml
+from lib.options import Options
 
 STAGES = ("augment", "train", "infer", "submit")
 """The stages in their order; a notebook for each."""
@@ -26,7 +27,7 @@ _SHOWN = 3  # changed inputs that a message names
 class Run:
     """A run folder: the only place that knows its files, and when a stage is done.
 
-    A stage is done when it finished with the same parameters, from inputs of the same content, its results are still
+    A stage is done when it finished with the same options, from inputs of the same content, its results are still
     there, and no earlier stage ran after it. ``run.yaml`` records each stage that finished.
 
     Attributes:
@@ -51,37 +52,31 @@ class Run:
         """Return the record of a stage (parameters, results, seconds, versions); None unless it finished."""
         return read_yaml(self._record).get(stage)
 
-    def is_done(self, stage: str, parameters: Mapping, inputs: Mapping[str, str]) -> bool:
-        """Return whether a stage is done.
-
-        Args:
-            stage: one of :data:`STAGES`.
-            parameters: plain values that determine the results, as given to :meth:`claim`.
-            inputs: digests of what the results are made from, see :meth:`digests`.
-        """
+    def is_done(self, stage: str, options: Options) -> bool:
+        """Return whether a stage is done; ``options`` are its resolved ones."""
         entry = self.entry(stage)
-        if entry is None or _changed(entry["parameters"], parameters):
+        if entry is None or _changed(entry["parameters"], options.identity(), options.defaults()):
             return False
-        return entry["inputs"] == digest_of(inputs) and self._has_results(stage)
+        return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage)
 
-    def claim(self, stage: str, parameters: Mapping, inputs: Mapping[str, str], overwrite: bool = False) -> Path:
-        """Create the stage's folder, or keep one of the same parameters and inputs, to continue what was interrupted.
+    def claim(self, stage: str, options: Options, overwrite: bool = False) -> Path:
+        """Create the stage's folder, or keep one of the same options and inputs, to continue what was interrupted.
 
         Args:
             stage: ``augment``, ``train`` or ``infer``.
-            parameters, inputs: see :meth:`is_done`.
+            options: its resolved options.
             overwrite: delete former results instead of keeping or refusing them.
 
         Raises:
-            InputError: the folder holds results of other parameters or inputs; names those that differ.
+            InputError: the folder holds results of other options or inputs; names those that differ.
         """
-        folder = self._folder(stage)
+        folder = claim(self._folder(stage), options.identity(), options.inputs(), overwrite, options.defaults())
         if overwrite and stage == "infer" and self.visualization.exists():
             shutil.rmtree(self.visualization)
-        return claim(folder, parameters, inputs, overwrite)
+        return folder
 
     @contextmanager
-    def recorded(self, stage: str, parameters: Mapping, inputs: Mapping[str, str]) -> Iterator[dict]:
+    def recorded(self, stage: str, options: Options) -> Iterator[dict]:
         """Record the stage as finished when the block succeeds.
 
         From the block's beginning neither this stage nor a later one counts as finished. The yielded dict takes plain
@@ -91,12 +86,11 @@ class Run:
         kept = {name: entry for name, entry in record.items() if name not in STAGES[STAGES.index(stage) :]}
         if kept != record:
             write_yaml(self._record, kept)
-        results: dict = {}
-        start = time.perf_counter()
+        made_from, results, start = digest_of(options.inputs()), {}, time.perf_counter()
         yield results
         entry = {
-            "parameters": _plain(parameters),
-            "inputs": digest_of(inputs),
+            "parameters": options.identity(),
+            "inputs": made_from,
             "results": results,
             "seconds": round(time.perf_counter() - start, 1),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -144,7 +138,11 @@ def iteration(checkpoint: Path) -> int:
 
 
 def claim(
-    folder: str | Path, parameters: Mapping, inputs: Mapping[str, str] | None = None, overwrite: bool = False
+    folder: str | Path,
+    parameters: Mapping,
+    inputs: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    defaults: Mapping | None = None,
 ) -> Path:
     """Create a folder of results, or keep one that the same parameters and inputs made.
 
@@ -155,12 +153,13 @@ def claim(
         parameters: plain values (numbers, strings, lists) that determine the folder's files.
         inputs: digests of what the files are made from, by name.
         overwrite: delete what the folder holds, instead of keeping or refusing it.
+        defaults: values of parameters that the folder's version of the program did not have yet.
 
     Raises:
         InputError: the folder holds results of other parameters or inputs (names those that differ), or files of
             another origin.
     """
-    folder, parameters, inputs = Path(folder), _plain(parameters), dict(inputs or {})
+    folder, inputs = Path(folder), dict(inputs or {})
     note, made_from = folder / "parameters.yaml", folder / "inputs.json"
     if folder.exists() and not note.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} holds files that no run of this stage made. Choose another output folder.")
@@ -172,7 +171,7 @@ def claim(
         write_yaml(note, parameters)
         return folder
     before, remedy = read_yaml(note), "Choose another output folder, or pass overwrite=True (--overwrite)"
-    if names := _changed(before, parameters):
+    if names := _changed(before, parameters, defaults):
         found = "; ".join(f"{name}: {before.get(name)!r} there, {parameters.get(name)!r} now" for name in names)
         raise InputError(f"{folder} holds results made with other parameters ({found}). {remedy} to replace them.")
     if names := _changed(read_json(made_from), inputs):
@@ -181,14 +180,11 @@ def claim(
     return folder
 
 
-def _changed(before: Mapping, now: Mapping) -> list[str]:
+def _changed(before: Mapping, now: Mapping, defaults: Mapping | None = None) -> list[str]:
     """Return the names whose values differ."""
-    before, now = _plain(before), _plain(now)
-    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
-
-
-def _plain(values: Mapping) -> dict:
-    return yaml.safe_load(yaml.safe_dump(dict(values)))
+    now = yaml.safe_load(yaml.safe_dump(dict(now)))
+    before = {name: value for name, value in (defaults or {}).items() if name in now} | dict(before)
+    return [name for name in before | now if before.get(name) != now.get(name)]
 
 
 def environment() -> dict:
@@ -213,11 +209,3 @@ def environment() -> dict:
         "git": git.stdout.strip() or "unknown",
         "device": device,
     }
-
-
-def finished(out: str | Path, stage: str) -> dict | None:  # until the stages use Run
-    return Run(out).entry(stage)
-
-
-def recorded(out: str | Path, stage: str, parameters: dict):  # until the stages use Run
-    return Run(out).recorded(stage, parameters, {})

@@ -1,10 +1,24 @@
 """The run folder: whose results it holds, and when a stage is done."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from lib.errors import InputError
 from lib.files import read_yaml
+from lib.options import Options, option
 from lib.run import STAGES, Run, claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed(Options):
+    """Options of a stage whose only input is a file."""
+
+    seed: int = option(0, "seed")
+    file: str = option("1", "digest of the input", identity=False)
+
+    def inputs(self):
+        return {"a": self.file}
 
 
 def test_a_folder_belongs_to_its_parameters(tmp_path):
@@ -38,7 +52,7 @@ def test_changed_inputs_are_named(tmp_path):
 
 def test_the_record_says_what_made_the_result(tmp_path):
     run = Run(tmp_path)
-    with run.recorded("augment", {"seed": 3}, {"a.png": "1"}) as results:
+    with run.recorded("augment", Seed(seed=3)) as results:
         assert run.entry("augment") is None
         results["images"] = 7
     entry = run.entry("augment")
@@ -48,9 +62,9 @@ def test_the_record_says_what_made_the_result(tmp_path):
 
 def test_a_stage_that_failed_is_not_finished(tmp_path):
     run = Run(tmp_path)
-    with run.recorded("train", {}, {}):
+    with run.recorded("train", Seed()):
         pass
-    with pytest.raises(RuntimeError), run.recorded("train", {}, {}):
+    with pytest.raises(RuntimeError), run.recorded("train", Seed()):
         raise RuntimeError
     assert run.entry("train") is None
     assert read_yaml(tmp_path / "run.yaml") == {}
@@ -66,18 +80,18 @@ def finished(tmp_path, monkeypatch):
     (run.train / "iter_3.pth").touch()
     run.submission.touch()
     for stage in STAGES:
-        with run.recorded(stage, {"seed": 0}, {"a": "1"}):
+        with run.recorded(stage, Seed()):
             pass
     return run
 
 
-def done(run, parameters=None, inputs=None):
-    return [stage for stage in STAGES if run.is_done(stage, parameters or {"seed": 0}, inputs or {"a": "1"})]
+def done(run, **options):
+    return [stage for stage in STAGES if run.is_done(stage, Seed(**options))]
 
 
 def test_done_means_the_same_parameters_and_inputs(finished):
     assert done(finished) == list(STAGES)
-    assert done(finished, parameters={"seed": 1}) == done(finished, inputs={"a": "2"}) == []
+    assert done(finished, seed=1) == done(finished, file="2") == []
 
 
 def test_done_needs_the_results(finished):
@@ -88,14 +102,22 @@ def test_done_needs_the_results(finished):
 
 @pytest.mark.parametrize("again", STAGES)
 def test_stages_after_one_that_ran_again_are_no_longer_done(finished, again):
-    with finished.recorded(again, {"seed": 0}, {"a": "1"}):
+    with finished.recorded(again, Seed()):
         assert done(finished) == list(STAGES[: STAGES.index(again)])
     assert done(finished) == list(STAGES[: STAGES.index(again) + 1])
 
 
+def test_results_of_before_an_option_existed_had_its_default(tmp_path):
+    before, now = {"seed": 0}, {"seed": 0, "flip": False}
+    folder = claim(tmp_path / "stage", before)
+    claim(folder, now, defaults={"flip": False})
+    with pytest.raises(InputError, match="flip: None there, True now"):
+        claim(folder, now | {"flip": True}, defaults={"flip": False})
+
+
 def test_an_earlier_stage_is_part_of_what_follows(finished):
     before = finished.digest("augment")
-    with finished.recorded("augment", {"seed": 0}, {"a": "2"}):
+    with finished.recorded("augment", Seed(file="2")):
         pass
     assert finished.digest("augment") != before
 

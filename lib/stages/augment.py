@@ -17,7 +17,6 @@ from zlib import crc32
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import yaml
 from annotated_types import Ge, Gt, Len, Lt
 
@@ -95,11 +94,10 @@ def augment(options: AugmentOptions) -> Path:
     run = Run(options.out)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
     layout.check(options.data, (*SPLITS, "train_target"))
-    inputs = options.inputs()
-    folder = run.claim("augment", options.identity(), inputs, options.overwrite)
-    if run.is_done("augment", options.identity(), inputs):
+    folder = run.claim("augment", options, options.overwrite)
+    if run.is_done("augment", options):
         return folder
-    with run.recorded("augment", options.identity(), inputs) as results:
+    with run.recorded("augment", options) as results:
         frames = [item.image for item in layout.read_split(options.data, "train_target")]
         train_items = layout.read_split(options.data, "train_source")
         if options.augment:
@@ -124,13 +122,12 @@ def augment(options: AugmentOptions) -> Path:
             images = list(_images(folder, options.data, split, copies, options.seed, weights))
             if copies:
                 in_threads(methodcaller("write", render), images, split)
-            _write_table(folder / f"{split}.csv", [image.row() for image in images])
+            rows = [image.row() for image in images]
+            layout.write_table(folder / f"{split}.csv", list(rows[0]), [row.values() for row in rows])
             results[split] = len(images)
-        targets = [
-            {"id": item.id, "img_path": str(item.image.resolve())}
-            for item in layout.read_split(options.data, "train_target")
-        ]
-        _write_table(folder / "train_target.csv", targets)
+        targets = layout.read_split(options.data, "train_target")
+        rows = [(item.id, item.image.resolve()) for item in targets]
+        layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], rows)
     return folder
 
 
@@ -197,11 +194,6 @@ def _images(
             params = AugmentParams.sample(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
             image, label = (folder / f"{split}_{kind}" / f"{name}.png" for kind in ("image", "gt"))
             yield _AugmentedImage(folder, item, name, image, label, params.to_row() | weight, params)
-
-
-def _write_table(path: Path, rows: list[dict]) -> None:
-    with whole_file(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 def _read_cameras(path: str) -> tuple[models.Camera, models.Camera]:

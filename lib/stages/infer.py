@@ -114,20 +114,19 @@ def infer(options: InferOptions) -> Path:
     run, options = Run(options.out), options.resolved()
     layout.check(options.data, ("test",))
     items = layout.read_split(options.data, "test")
-    parameters, inputs = options.identity(), options.inputs()
     target = TargetCamera.read(run.augmented) if options.needs_camera() else None
     results = {item.id: (run.visualization / f"{item.id}.jpg", run.masks / f"{item.id}.png") for item in items}
 
     def unfinished() -> list[layout.Item]:
         return [item for item in items if not all(path.exists() for path in results[item.id])]
 
-    if run.is_done("infer", parameters, inputs) and not unfinished() and not options.overwrite:
+    if run.is_done("infer", options) and not unfinished() and not options.overwrite:
         return run.masks
     member, *more = options.members()
     frames = evenly_spaced([item.image for item in items], _STATISTICS_IMAGES)
     predictor = Predictor(*member, options, more=more, target=target, frames=frames, source=options.source_images())
-    run.claim("infer", parameters, inputs, options.overwrite)  # last, because it deletes
-    with run.recorded("infer", parameters, inputs) as record:
+    run.claim("infer", options, options.overwrite)  # last, because it deletes
+    with run.recorded("infer", options) as record:
         todo = unfinished()
         done = len(items) - len(todo)
         with tqdm(desc="infer", unit="image", initial=done, total=len(items), mininterval=1) as bar:

@@ -48,7 +48,7 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
     layout.read_sample(options.data)
     if not run.masks.is_dir():
         raise InputError(f"{run.masks} does not exist. Run 03_infer for this run folder first.")
-    with run.recorded("submit", options.identity(), options.inputs()) as results:
+    with run.recorded("submit", options) as results:
         width, height = options.submission_size
         frequencies = write_submission(run.submission, run.masks, options.data, (width, height))
         results["submission"] = run.submission.name

@@ -82,15 +82,14 @@ def train(options: TrainOptions) -> Path:
     run, hardware = Run(options.out), Hardware.detect(options.processes)
     if run.entry("augment") is None:
         raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
-    identity = options.identity()  # the parameters of build_config
-    cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **identity)
+    # The options that the result depends on are the parameters of build_config.
+    cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **options.identity())
     layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
-    inputs = options.inputs()
-    run.claim("train", identity, inputs, options.overwrite)
+    run.claim("train", options, options.overwrite)
     best = run.best_checkpoint()
-    if best is None or not run.is_done("train", identity, inputs):
+    if best is None or not run.is_done("train", options):
         cfg.dump(run.config)
-        with run.recorded("train", identity, inputs) as results:
+        with run.recorded("train", options) as results:
             results["processes"] = hardware.processes
             launch(run, hardware, cfg.max_iters, cfg.num_workers)
             results["checkpoint"] = _best(run).name

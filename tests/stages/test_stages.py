@@ -10,7 +10,7 @@ from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND, IGNORE
 from lib.errors import InputError
 from lib.files import read_yaml
-from lib.run import finished
+from lib.run import Run
 from lib.stages.augment import AugmentOptions, augment
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
@@ -63,7 +63,7 @@ def test_killed_augmentation_ends_with_the_same_files(sample, augmented, tmp_pat
         f"augment(AugmentOptions(data={str(sample)!r}, out={str(out)!r}, seed=1))"
     )
     kill_when(process, lambda: any(out.glob("augmented/train_source_gt/*.png")))
-    assert finished(out, "augment") is None
+    assert Run(out).entry("augment") is None
     for half in out.rglob("*.png"):
         if not half.name.startswith("."):
             image_files.read_label(half) if "gt" in half.parent.name else image_files.read_image(half)
