@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-MODULES_WITH_TYPE_ERRORS = 23
+MODULES_WITH_TYPE_ERRORS = 15
 """Length of mypy's list of modules with errors. Lower it whenever a module leaves the list."""
 
 
