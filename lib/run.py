@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -86,7 +87,8 @@ class Run:
         kept = {name: entry for name, entry in record.items() if name not in STAGES[STAGES.index(stage) :]}
         if kept != record:
             write_yaml(self._record, kept)
-        made_from, results, start = digest_of(options.inputs()), {}, time.perf_counter()
+        results: dict[str, Any] = {}
+        made_from, start = digest_of(options.inputs()), time.perf_counter()
         yield results
         entry = {
             "parameters": options.identity(),
@@ -182,9 +184,9 @@ def claim(
 
 def _changed(before: Mapping, now: Mapping, defaults: Mapping | None = None) -> list[str]:
     """Return the names whose values differ."""
-    now = yaml.safe_load(yaml.safe_dump(dict(now)))
-    before = {name: value for name, value in (defaults or {}).items() if name in now} | dict(before)
-    return [name for name in before | now if before.get(name) != now.get(name)]
+    latter = yaml.safe_load(yaml.safe_dump(dict(now)))
+    former = {name: value for name, value in (defaults or {}).items() if name in latter} | dict(before)
+    return [name for name in former | latter if former.get(name) != latter.get(name)]
 
 
 def environment() -> dict:

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib.pipeline import NOTEBOOKS, STAGES
+from lib.pipeline import STAGES, notebooks_folder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -37,10 +37,10 @@ pytestmark = [
 @pytest.fixture
 def workplace(tmp_path, sample):
     """Notebooks beside data and outputs, as in the repository, with a training of a few iterations."""
-    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(notebooks_folder(), tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "sample").symlink_to(sample)
-    path = tmp_path / "notebooks" / f"{STAGES['train']}.ipynb"
+    path = tmp_path / "notebooks" / STAGES["train"].notebook
     path.write_text(path.read_text().replace("max_iters = None", "max_iters = 2"))
     return tmp_path
 
@@ -85,7 +85,7 @@ def browser(tmp_path):
 
 
 def test_every_notebook_runs_in_jupyterlab(lab, browser, workplace):
-    for name in STAGES.values():
+    for name in (Path(stage.notebook).stem for stage in STAGES.values()):
         browser.get(f"{lab}/lab/workspaces/{name}/tree/{name}.ipynb?reset")
         _wait(lambda: _idle(browser) and _run_all(browser), 180, f"{name} to open")
         path = workplace / "notebooks" / f"{name}.ipynb"

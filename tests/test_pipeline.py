@@ -38,6 +38,7 @@ def run(sample, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_notebooks_lead_from_images_to_a_submission(sample, run):
     table = pd.read_csv(run / "submission.csv", dtype=str)
     assert table["id"].tolist() == layout.read_sample(sample)
@@ -51,6 +52,7 @@ def test_the_notebooks_lead_from_images_to_a_submission(sample, run):
         assert pictures, f"{name} shows no picture"
 
 
+@pytest.mark.slow
 def test_a_warm_start_on_the_plain_source_comes_first(sample, tmp_path):
     out = tmp_path / "run"
     given = ["run", "--data", sample, "--out", out, *QUICK, "--to", "train"]
@@ -73,6 +75,7 @@ def test_a_warm_start_on_the_plain_source_comes_first(sample, tmp_path):
     assert "warmupp is no setting" in fisheye(*first_time, *late).stderr
 
 
+@pytest.mark.slow
 def test_resuming_skips_what_is_done_and_repeats_what_is_not(sample, run, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(run, out)
@@ -89,6 +92,7 @@ def test_resuming_skips_what_is_done_and_repeats_what_is_not(sample, run, tmp_pa
     assert len(list((out / "masks").glob("*.png"))) == len(layout.read_split(sample, "test"))
 
 
+@pytest.mark.slow
 def test_what_follows_a_stage_that_ran_again_runs_again(sample, run, tmp_path):
     """New masks, then resume: the old submission must not be called done."""
     out = tmp_path / "run"
@@ -103,6 +107,7 @@ def test_what_follows_a_stage_that_ran_again_runs_again(sample, run, tmp_path):
     assert (out / "submission.csv").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_a_replaced_test_image_is_noticed(sample, run, tmp_path):
     data, out = tmp_path / "data", tmp_path / "run"
     shutil.copytree(sample, data)
@@ -117,6 +122,7 @@ def test_a_replaced_test_image_is_noticed(sample, run, tmp_path):
     assert str(item.image.relative_to(data)) in read_json(out / "masks" / "inputs.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["demo_segformer", "demo_mask2former"])
 def test_other_heads_learn_and_lead_to_a_submission(sample, run, tmp_path, recipe):
     """By the recipe's name alone; only its sizes are shrunk, for the test's speed."""
@@ -135,6 +141,7 @@ def test_other_heads_learn_and_lead_to_a_submission(sample, run, tmp_path, recip
     assert pd.read_csv(out / "submission.csv", dtype=str)["id"].tolist() == layout.read_sample(sample)
 
 
+@pytest.mark.slow
 def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(sample, data)
@@ -151,6 +158,7 @@ def test_faulty_files_are_said_in_one_sentence(sample, tmp_path):
     assert not (tmp_path / "run" / "train").exists(), "later stages were not started"
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_named(run, tmp_path, sample):
     out = tmp_path / "run"
     shutil.copytree(run, out)

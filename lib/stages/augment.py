@@ -123,11 +123,11 @@ def augment(options: AugmentOptions) -> Path:
             if copies:
                 in_threads(methodcaller("write", render), images, split)
             rows = [image.row() for image in images]
-            layout.write_table(folder / f"{split}.csv", list(rows[0]), [row.values() for row in rows])
+            layout.write_table(folder / f"{split}.csv", list(rows[0]), [list(row.values()) for row in rows])
             results[split] = len(images)
         targets = layout.read_split(options.data, "train_target")
-        rows = [(item.id, item.image.resolve()) for item in targets]
-        layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], rows)
+        frames_table = [(item.id, item.image.resolve()) for item in targets]
+        layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames_table)
     return folder
 
 

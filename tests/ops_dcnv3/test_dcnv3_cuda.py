@@ -43,7 +43,10 @@ def emulated(library):
     return run
 
 
-@pytest.fixture(scope="module", params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("emulated", marks=pytest.mark.slow), pytest.param("gpu", marks=pytest.mark.gpu)],
+)
 def kernel(request, tmp_path_factory):
     """A function from tensors and geometry to output and gradients."""
     if request.param == "gpu":

@@ -22,7 +22,7 @@ NAME = re.compile(r"(forward|backward_samples|backward_input)I(f|d|6__half|13__n
 TYPES = {"f": "float32", "d": "float64", "6__half": "float16", "13__nv_bfloat16": "bfloat16"}
 WIDTHS = {"float32": (4, 1), "float64": (2, 1), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
 
-pytestmark = pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")]
 
 
 @pytest.fixture(scope="module")

@@ -138,6 +138,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_network(kind, runtime):
     from lib.internimage import InternImage
@@ -148,6 +149,7 @@ def test_the_network(kind, runtime):
         agree(network, run, torch.randn(batch, 3, 48, 64))
 
 
+@pytest.mark.slow
 def test_the_network_with_open_sizes(runtime):
     from lib.internimage import InternImage
 

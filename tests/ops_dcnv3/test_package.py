@@ -11,6 +11,8 @@ import torch
 from ops_dcnv3 import compilation
 from tests.environments import OFFLINE, PIP, empty_environment, run
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "ops_dcnv3"
 
 

@@ -1,5 +1,6 @@
 """The network made faster: equal results."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -26,6 +27,7 @@ def test_a_fused_network_has_no_batch_norms_left(run):
     assert "_forward_feature" in vars(ours.model.decode_head)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_gives_the_same(run, images, monkeypatch):
     translated = []
 

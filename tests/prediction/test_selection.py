@@ -93,6 +93,7 @@ def run(sample, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_inference_takes_the_checkpoint_and_the_scale_that_do_best(run, sample):
     frames = selection.target_frames(sample)
     assert len(frames) == 8

@@ -61,6 +61,7 @@ def test_every_recipe_builds_and_ends_on_time(name, tmp_path):
     assert cfg.param_scheduler[-1]["end"] == cfg.train_cfg.max_iters == cfg.max_iters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("head", HEADS)
 def test_every_combination_builds_with_its_published_size(head, variant):

@@ -113,6 +113,7 @@ def test_the_notebook_offers_every_option():
         assert values[name] == InferOptions.default(name) and line.endswith(f"  # {InferOptions.sentence(name)}")
 
 
+@pytest.mark.slow
 def test_masks_are_class_ids_of_the_test_images(sample, trained):
     masks = infer(InferOptions(data=sample, out=trained))
     for item in layout.read_split(sample, "test"):
@@ -124,6 +125,7 @@ def test_masks_are_class_ids_of_the_test_images(sample, trained):
     assert tree(masks) == before
 
 
+@pytest.mark.slow
 def test_killed_inference_ends_with_the_same_files(sample, trained, tmp_path):
     whole = infer(InferOptions(data=sample, out=trained))
     out = tmp_path / "killed"
@@ -139,6 +141,7 @@ def test_killed_inference_ends_with_the_same_files(sample, trained, tmp_path):
     assert tree(infer(InferOptions(data=sample, out=out))) == tree(whole)
 
 
+@pytest.mark.slow
 def test_averages_are_probabilities_and_symmetric(sample, trained):
     image = image_files.read_image(layout.read_split(sample, "test")[0].image)
     config, best = trained / "train" / "config.py", Run(trained).best_checkpoint()
@@ -152,6 +155,7 @@ def test_averages_are_probabilities_and_symmetric(sample, trained):
     assert np.allclose(several.sum(0), 1, atol=1e-5) and not np.allclose(several, plain, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_inference_refuses_what_does_not_fit(sample, trained, augmented, tmp_path):
     with pytest.raises(InputError, match="Run 02_train"):
         infer(InferOptions(data=sample, out=augmented))

@@ -56,6 +56,7 @@ def test_overwriting_makes_the_set_anew(sample, augmented, tmp_path):
     assert tree(out / "augmented") != tree(augmented / "augmented")
 
 
+@pytest.mark.slow
 def test_killed_augmentation_ends_with_the_same_files(sample, augmented, tmp_path):
     out = tmp_path / "killed"
     process = start(

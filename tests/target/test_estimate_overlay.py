@@ -78,12 +78,14 @@ def seen_by(name, size, count, folder):
     return paths, rig.overlay.mask(size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_overlay_of_other_cameras_from_few_frames(name, tmp_path):
     paths, truth = seen_by(name, (240, 136), 16, tmp_path)
     assert overlap(estimate_overlay(paths).mask, truth) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_sky_that_never_changes_is_no_overlay(name, tmp_path, monkeypatch):
     monkeypatch.setattr(Weather, "sky", lambda self, rays: np.full((rays.shape[1], 3), 0.6, np.float32))

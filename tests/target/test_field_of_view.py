@@ -12,6 +12,7 @@ from lib.target.field_of_view import estimate_field_of_view
 SIZE = (480, 270)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [50, 90])
 def test_right_angles_determine_the_field_of_view(degrees, tmp_path):
     camera = Pinhole.from_fov(SIZE, np.radians(degrees))

@@ -28,6 +28,7 @@ def drive(tmp_path_factory, known_lens, empty_overlay):
     return paths, replace(empty_overlay, mask=mask), true
 
 
+@pytest.mark.slow
 def test_rendered_streets_determine_the_lens(drive, pixel_error):
     paths, still, true = drive
     found = estimate_lens(paths, still)

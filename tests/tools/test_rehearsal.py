@@ -48,6 +48,7 @@ def test_held_out_images_and_labels_move_together(data, tmp_path):
             assert seen.mean() > 0.4 and right.mean() > 0.95
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files(data, tmp_path):
     first, second, other = (
         rehearsal.rehearse(data, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -56,6 +57,7 @@ def test_the_same_seed_gives_the_same_files(data, tmp_path):
     assert (first / image).read_bytes() == (second / image).read_bytes() != (other / image).read_bytes()
 
 
+@pytest.mark.slow
 def test_unsuitable_data_is_refused(data, tmp_path, monkeypatch):
     few = write(tmp_path / "few", source=3, val=2, target=2, test=1, size=(192, 108))
     out = tmp_path / "out"

@@ -36,6 +36,7 @@ def measured(*parts: str) -> costs.Costs:
     return costs.measure(recipes.load(str(compose.parts(*parts))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", PUBLIC, ids="-".join)
 def test_multiply_adds_are_those_of_the_public_tables(parts):
     height, width, published = PUBLIC[parts]
@@ -44,6 +45,7 @@ def test_multiply_adds_are_those_of_the_public_tables(parts):
         assert zoo.published_size(compose.parts(*parts)) == (height, width)
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_published_backbone_and_the_heads():
     published = json.loads(gzip.decompress((GOLDEN / "internimage_state_dict_shapes.json.gz").read_bytes()))
     for variant in ("t", "l"):

@@ -60,6 +60,7 @@ def crops(bent, **changed):
     return DATASETS.build(cfg.train_dataloader.dataset)
 
 
+@pytest.mark.slow
 def test_a_crop_depends_on_its_position_alone(bent):
     first, second = crops(bent), crops(bent)
     here = [first[i] for i in (0, 1, 2, 3, 40)]
@@ -70,6 +71,7 @@ def test_a_crop_depends_on_its_position_alone(bent):
     assert not torch.equal(here[0]["inputs"], here[2]["inputs"])
 
 
+@pytest.mark.slow
 def test_source_and_target_take_turns(bent):
     pairs = crops(bent)
     named = [Path(pairs[i]["data_samples"].img_path) for i in range(16)]
@@ -78,6 +80,7 @@ def test_source_and_target_take_turns(bent):
     assert {p.name for p in named[1::2]} == {item.image.name for item in frames}
 
 
+@pytest.mark.slow
 def test_the_surroundings_move_with_the_crop(bent, tmp_path):
     folder = tmp_path / "augmented"
     shutil.copytree(bent / "augmented", folder)
@@ -111,6 +114,7 @@ def test_ranks_share_the_pairs_and_resume_within_them(monkeypatch):
     assert seen[0][:4] == [0, 1, 4, 5] and sorted(seen[0] + seen[1]) == list(range(16))
 
 
+@pytest.mark.slow
 def test_images_of_rare_classes_are_drawn_more_often(sample, tmp_path):
     augment(AugmentOptions(data=sample, out=tmp_path / "three", copies=3, appearance="none"))
     table = layout.read_table(tmp_path / "three" / "augmented" / "train_source.csv", ("id", "weight"))
