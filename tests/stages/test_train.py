@@ -20,6 +20,7 @@ from lib.training.launcher import launch
 from tests.builders import QUICK, SMALL, kill_when, start, tree
 
 
+@pytest.mark.slow
 def test_training_leaves_checkpoint_config_and_curves(trained):
     folder = trained / "train"
     best = Run(trained).best_checkpoint()
@@ -42,6 +43,7 @@ def test_scalars_have_a_fixed_order(tmp_path):
         assert list(scalars(tmp_path)) == ["loss", "source", "target", "confident", "mIoU", "lr"]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_repeated(trained):
     before = Run(trained).best_checkpoint().stat().st_mtime_ns
     assert train(TrainOptions(out=trained, **QUICK)).stat().st_mtime_ns == before
@@ -73,6 +75,7 @@ def test_values_out_of_range_are_refused(given, message):
         TrainOptions(**given)
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_on_the_cpu(augmented, tmp_path):
     out = tmp_path / "two"
     shutil.copytree(augmented, out)
@@ -82,6 +85,7 @@ def test_two_processes_train_together_on_the_cpu(augmented, tmp_path):
     assert Run(out).entry("train")["results"]["processes"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_crash_is_told_in_the_process_own_words(processes, tmp_path):
     run = Run(tmp_path)
@@ -95,6 +99,7 @@ def test_a_crash_is_told_in_the_process_own_words(processes, tmp_path):
     assert "distributed" not in said, "how torchrun ended"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_fault_of_the_users_is_told_alone(processes, tmp_path):
     run = Run(tmp_path)
@@ -105,6 +110,7 @@ def test_a_fault_of_the_users_is_told_alone(processes, tmp_path):
     assert str(fault.value) == "a.png: wrong.\n  b.png: wrong."
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_from_its_last_checkpoint(augmented, tmp_path):
     out = tmp_path / "killed"
     shutil.copytree(augmented, out)
@@ -133,6 +139,7 @@ def _wait_until_gone(out: Path) -> None:
     raise AssertionError("the training process outlived its parent")
 
 
+@pytest.mark.slow
 def test_start_weights_of_another_variant_are_refused(trained, augmented, tmp_path):
     out = tmp_path / "other"
     shutil.copytree(augmented, out)
@@ -147,6 +154,7 @@ def test_start_weights_of_another_variant_are_refused(trained, augmented, tmp_pa
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_a_refused_request_keeps_the_former_training(trained, tmp_path):
     before = tree(trained / "train")
     with pytest.raises(InputError, match="gone.pth: no such file"):
@@ -154,6 +162,7 @@ def test_a_refused_request_keeps_the_former_training(trained, tmp_path):
     assert tree(trained / "train") == before
 
 
+@pytest.mark.slow
 def test_start_weights_are_used(trained, augmented, tmp_path):
     import torch
 
@@ -167,6 +176,7 @@ def test_start_weights_are_used(trained, augmented, tmp_path):
         assert torch.equal(value, after[name]) or name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
+@pytest.mark.slow
 def test_other_classes_carry_over_by_name_when_asked(trained, augmented, tmp_path, monkeypatch):
     import torch
     from mmseg.utils import get_classes

@@ -68,6 +68,7 @@ def averaged(augmented, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_averages_are_kept_and_used(averaged):
     first, last = saved(averaged, 2), saved(averaged, 4)
     assert (steps(first), steps(last)) == ({1}, {2})
@@ -85,6 +86,7 @@ def test_averages_are_kept_and_used(averaged):
     assert all(torch.equal(best["state_dict"][key], value) for key, value in weights(scored).items())
 
 
+@pytest.mark.slow
 def test_inference_uses_the_average(averaged):
     from lib.prediction.network import Network
 
@@ -92,6 +94,7 @@ def test_inference_uses_the_average(averaged):
     assert all(torch.equal(used[name], value) for name, value in weights(saved(averaged, 4)).items())
 
 
+@pytest.mark.slow
 def test_a_stopped_training_ends_with_the_same_weights(averaged, augmented, tmp_path):
     folder = stopped(averaged, tmp_path / "stopped")
     second, first = run(augmented, folder, **AVERAGED), saved(averaged, 4)
@@ -136,6 +139,7 @@ def crashing(averaged, folder, monkeypatch, *iterations):
     launch(run, Hardware(), 4, 0)
 
 
+@pytest.mark.slow
 def test_a_training_that_crashed_goes_on_from_what_it_had_come_to(averaged, tmp_path, monkeypatch, capfd):
     crashing(averaged, tmp_path / "late", monkeypatch, 2)
     assert "The training crashed (exit code -6 (SIGABRT)" in capfd.readouterr().err
@@ -143,11 +147,13 @@ def test_a_training_that_crashed_goes_on_from_what_it_had_come_to(averaged, tmp_
         assert torch.equal(value, saved(tmp_path / "late", 4)["state_dict"][name])
 
 
+@pytest.mark.slow
 def test_a_training_that_crashes_again_without_progress_is_given_up(averaged, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="exit code -6(.|\n)*Fatal Python error: Aborted"):
         crashing(averaged, tmp_path / "early", monkeypatch, 1)
 
 
+@pytest.mark.slow
 def test_spread_weights_train_as_whole_ones(augmented, tmp_path):
     options = dict(processes=2, accumulate=2, clip_grad=1.0)
     whole = run(augmented, tmp_path / "whole", **options)

@@ -139,6 +139,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 def test_the_teacher_is_what_inference_loads(bent, adapted):
     best = Run(adapted).best_checkpoint()
     network = Network(adapted / "train" / "config.py", best)
@@ -151,6 +152,7 @@ def test_the_teacher_is_what_inference_loads(bent, adapted):
     assert np.isfinite(logged["source"][1] + logged["target"][1]).all() and "confident" in logged
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_where_an_undisturbed_one_does(adapted, tmp_path):
     out = tmp_path / "resumed"
     shutil.copytree(adapted, out)
@@ -167,6 +169,7 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(adapted, tmp_path
         assert same(before, after)
 
 
+@pytest.mark.slow
 def test_withheld_labels_change_nothing(sample, adapted, tmp_path):
     out = tmp_path / "seeing"
     assert (sample / "withheld" / "train_target_gt").is_dir()
@@ -176,6 +179,7 @@ def test_withheld_labels_change_nothing(sample, adapted, tmp_path):
     assert Run(adapted).best_checkpoint().name == Run(out).best_checkpoint().name
 
 
+@pytest.mark.slow
 def test_two_processes_teach_themselves_together(bent, tmp_path):
     out = tmp_path / "two"
     shutil.copytree(bent, out)
@@ -185,6 +189,7 @@ def test_two_processes_teach_themselves_together(bent, tmp_path):
     assert np.isfinite(scalars(out)["target"][1]).all()
 
 
+@pytest.mark.slow
 def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
     out = tmp_path / "warm"
     shutil.copytree(bent, out)
