@@ -7,7 +7,7 @@ SHELL := bash
 # Of pip's lines, those that show progress.
 PROGRESS := awk '/ Downloading |Building wheel|^Installing collected/ { print "  " substr($$0, 1, 100); fflush() }'
 
-.PHONY: help demo check test lab bench mask2former ops wheel clean
+.PHONY: help demo check test lab notebooks bench mask2former ops wheel clean
 
 help:
 	@echo "make demo   the whole road on the built-in sample -> outputs/demo/submission.csv"
@@ -15,13 +15,13 @@ help:
 	@echo "make test   all tests (12 minutes on 2 cores)"
 	@echo "make lab    JupyterLab on the notebooks"
 	@echo "make bench  the benchmarks"
+	@echo "make notebooks  write the parameters cells of the notebooks from the options in lib"
 	@echo "make docs   the documentation's site -> build/docs, links checked"
 	@echo "make tables   result tables and chart in README and docs"
 	@echo "make gallery  picture, scores and executed notebooks of the last demo"
 	@echo "make mask2former  install the parts of the Mask2Former head (half a minute)"
 	@echo "make ops    compile mmcv's operators (nothing here needs them; 15-25 minutes on 2 cores)"
 	@echo "make wheel  build the wheel and the source archive -> dist"
-	@echo "make docs   build the documentation's site, links checked"
 	@echo "make clean  remove .venv, the sample and the demo's runs"
 
 .venv/.installed: pyproject.toml
@@ -64,6 +64,9 @@ test: .venv/.kernels .venv/.mask2former
 
 lab: .venv/.kernels
 	$(BIN)/fisheye lab
+
+notebooks: .venv/.kernels
+	$(BIN)/python -c "from lib.tools.parameters_cells import write_cells; write_cells()"
 
 bench: .venv/.kernels
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done

@@ -6,9 +6,7 @@ import shutil
 
 import nbformat
 import pandas as pd
-import papermill
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from lib import pipeline
@@ -208,15 +206,3 @@ def test_files_are_named_as_seen_from_the_command_line(tmp_path, monkeypatch):
     assert absolute == {"checkpoint": own, "classes": "ade20k"}
     assert pipeline._absolute("checkpoint", ["own.pth", "target"]) == [own, "target"]
     assert pipeline._absolute("lens", "own.pth") == "own.pth"
-
-
-@pytest.mark.parametrize("name", pipeline.STAGES)
-def test_the_parameters_cell_is_the_options(name):
-    """Names, order, defaults and sentences are those of the dataclass."""
-    stage = pipeline.STAGES[name]
-    found = papermill.inspect_notebook(str(pipeline.notebooks_folder() / stage.notebook))
-    options = stage.options
-    assert tuple(found) == options.names()
-    for option, cell in found.items():
-        assert yaml.safe_load(cell["default"].replace("None", "null")) == options.default(option), option
-        assert cell["help"] == options.sentence(option)
