@@ -1,6 +1,5 @@
 """Stage 03: options, masks, interruptions, refusals."""
 
-import json
 import shutil
 
 import numpy as np
@@ -8,14 +7,11 @@ import pandas as pd
 import pytest
 
 from lib.dataset import image_files, layout
-from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND
+from lib.dataset.classes import BACKGROUND
 from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
-from lib.prediction.options import TestTimeOptions
-from lib.prediction.predictor import Predictor
-from lib.run import Run
 from lib.stages.infer import InferOptions, infer
-from tests.builders import IMAGE_SIZE, ROOT, camera, kill_when, random_run, start, tree
+from tests.builders import IMAGE_SIZE, camera, random_run
 
 
 @pytest.fixture
@@ -100,77 +96,6 @@ def test_views_and_overlay_need_a_known_camera(sample, ready):
     for given in (dict(rectified_views=3), dict(apply_overlay=True)):
         with pytest.raises(InputError, match=r"camera\.yaml does not exist.*Run 01_augment"):
             infer(InferOptions(data=sample, out=ready, **given))
-
-
-def test_the_notebook_offers_every_option():
-    cells = json.loads((ROOT / "notebooks" / "03_infer.ipynb").read_text())["cells"]
-    (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    lines = "".join(cell["source"]).splitlines()
-    values: dict = {}
-    exec("\n".join(lines), values)
-    assert [line.split(" = ")[0] for line in lines] == list(InferOptions.names())
-    for name, line in zip(InferOptions.names(), lines, strict=True):
-        assert values[name] == InferOptions.default(name) and line.endswith(f"  # {InferOptions.sentence(name)}")
-
-
-@pytest.mark.slow
-def test_masks_are_class_ids_of_the_test_images(sample, trained):
-    masks = infer(InferOptions(data=sample, out=trained))
-    for item in layout.read_split(sample, "test"):
-        mask = image_files.read_label(masks / f"{item.id}.png")
-        assert mask.shape == image_files.read_image(item.image).shape[:2] and mask.max() <= BACKGROUND
-        assert (trained / "visualization" / f"{item.id}.jpg").exists()
-    before = tree(masks)
-    infer(InferOptions(data=sample, out=trained))
-    assert tree(masks) == before
-
-
-@pytest.mark.slow
-def test_killed_inference_ends_with_the_same_files(sample, trained, tmp_path):
-    whole = infer(InferOptions(data=sample, out=trained))
-    out = tmp_path / "killed"
-    shutil.copytree(trained, out, ignore=shutil.ignore_patterns("masks", "visualization"))
-    slow = (
-        "import time, lib.stages.infer as i; write = i.plots.write_picture;"
-        "i.plots.write_picture = lambda *a: (write(*a), time.sleep(2))"
-    )
-    process = start(f"{slow}; i.infer(i.InferOptions(data={str(sample)!r}, out={str(out)!r}))")
-    kill_when(process, lambda: any(out.glob("visualization/TEST*.jpg")))
-    done = len(list(out.glob("visualization/TEST*.jpg")))
-    assert 0 < done < len(layout.read_split(sample, "test"))
-    assert tree(infer(InferOptions(data=sample, out=out))) == tree(whole)
-
-
-@pytest.mark.slow
-def test_averages_are_probabilities_and_symmetric(sample, trained):
-    image = image_files.read_image(layout.read_split(sample, "test")[0].image)
-    config, best = trained / "train" / "config.py", Run(trained).best_checkpoint()
-    plain = Predictor(config, best).probabilities(image)
-    assert plain.shape == (len(CLASSES_WITH_BACKGROUND), *image.shape[:2])
-    assert np.allclose(plain.sum(0), 1, atol=1e-5)
-    flipped = Predictor(config, best, TestTimeOptions(flip=True))
-    mirrored = flipped.probabilities(np.ascontiguousarray(image[:, ::-1]))
-    assert np.allclose(flipped.probabilities(image).flip(2), mirrored, atol=1e-5)
-    several = Predictor(config, best, TestTimeOptions(scales=(0.75, 1.0), sliding=True)).probabilities(image)
-    assert np.allclose(several.sum(0), 1, atol=1e-5) and not np.allclose(several, plain, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_inference_refuses_what_does_not_fit(sample, trained, augmented, tmp_path):
-    with pytest.raises(InputError, match="Run 02_train"):
-        infer(InferOptions(data=sample, out=augmented))
-    with pytest.raises(InputError, match="scales"):
-        infer(InferOptions(data=sample, out=trained, scales=[]))
-    broken = tmp_path / "broken.pth"
-    broken.write_bytes(Run(trained).best_checkpoint().read_bytes()[:5000])
-    out = tmp_path / "out"
-    shutil.copytree(trained / "train", out / "train")
-    with pytest.raises(InputError, match=r"broken\.pth"):
-        infer(InferOptions(data=sample, out=out, checkpoint=broken))
-    before = tree(infer(InferOptions(data=sample, out=trained)))
-    with pytest.raises(InputError, match=r"broken\.pth"):
-        infer(InferOptions(data=sample, out=trained, checkpoint=broken, overwrite=True))
-    assert tree(trained / "masks") == before
 
 
 def test_a_changed_test_image_is_noticed(sample, ready, tmp_path):
