@@ -20,7 +20,7 @@ from lib.errors import InputError
 from lib.run import STAGES
 from lib.tools.commands import SIZE, TOOLS
 
-_DEMO = "demo"
+_OWN = ("data", "out", "overwrite")  # options of stages that `fisheye run` has itself
 
 
 class _Program(click.Group):
@@ -69,8 +69,8 @@ class _RunCommand(click.Command):
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for stage in STAGES:
-            with formatter.section(f"Set by -p, {stage}"):
-                formatter.write_dl(_option_rows(stage))
+            with formatter.section(f"Options for -p, stage {stage}"):
+                formatter.write_dl([row for row in _option_rows(stage) if row[0].split()[0] not in _OWN])
 
 
 @main.command(cls=_RunCommand)
@@ -126,7 +126,7 @@ def demo(iters: int | None) -> None:
     runs = {"outputs/demo": {}, "outputs/demo-plain": {"augment": False}}
     for out, parameters in runs.items():
         length = {"max_iters": iters} if iters else {}
-        run_notebooks(data, out, parameters={"recipe": _DEMO} | parameters | length, resume=True)
+        run_notebooks(data, out, parameters={"recipe": "demo"} | parameters | length, resume=True)
     click.echo("\nIoU on the sample's withheld test labels: with augmentation (demo), without (demo-plain)")
     _print_scores([f"{out}/submission.csv" for out in runs], str(data / "withheld" / "test_gt"), (960, 540))
 
