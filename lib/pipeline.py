@@ -109,7 +109,7 @@ def run_notebooks(
 def _is_done(run: Run, name: str, options: Any) -> bool:
     """Return whether a stage is done; no, where an input is missing: the stage then says which."""
     try:
-        return run.is_done(name, options.resolved())
+        return run.entry(name) is not None and run.is_done(name, options.resolved())
     except InputError:
         return False
 
