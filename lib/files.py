@@ -63,36 +63,26 @@ def digest_of(values: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-class DigestCache:
-    """Digests of file contents, kept in a file; a file of the same size, time and inode is not read again.
+def digests(paths: Iterable[str | Path], cache: Path) -> dict[Path, str]:
+    """Return path and digest of each file that exists.
 
-    Args:
-        path: the JSON file that keeps them.
+    The JSON file ``cache`` keeps them; a file of the same size, time and inode is not read again.
     """
+    from lib.parallel import in_threads  # imports tqdm and numpy, which reading YAML does not need
 
-    def __init__(self, path: str | Path):
-        self._path = Path(path)
-
-    def digests(self, paths: Iterable[str | Path]) -> dict[Path, str]:
-        """Return path and digest of each file that exists."""
-        from lib.parallel import in_threads  # imports tqdm and numpy, which reading YAML does not need
-
-        known, found, unread = read_json(self._path), {}, []
-        for path in map(Path, paths):
-            try:
-                status = path.stat()
-            except OSError:
-                continue
-            state = [status.st_size, status.st_mtime_ns, status.st_ino]
-            entry = known.get(str(path.absolute()))
-            if entry and entry[:3] == state:
-                found[path] = entry[3]
-            else:
-                unread.append((path, state))
-        if unread:
-            values = in_threads(lambda one: digest(one[0]), unread, "digests")
-            for (path, state), value in zip(unread, values, strict=True):
-                found[path] = value
-                known[str(path.absolute())] = [*state, value]
-            write_json(self._path, known)
-        return found
+    known, found, unread = read_json(cache), {}, []
+    for path in filter(Path.exists, map(Path, paths)):
+        status = path.stat()
+        state = [status.st_size, status.st_mtime_ns, status.st_ino]
+        *before, value = known.get(str(path.absolute()), [None])
+        if before == state:
+            found[path] = value
+        else:
+            unread.append((path, state))
+    if unread:
+        values = in_threads(lambda entry: digest(entry[0]), unread, "digests")
+        for (path, state), value in zip(unread, values, strict=True):
+            found[path] = value
+            known[str(path.absolute())] = [*state, value]
+        write_json(cache, known)
+    return found

@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
+from lib import files
 from lib.errors import InputError
-from lib.files import DigestCache, digest_of, read_json, read_yaml, write_json, write_yaml
+from lib.files import digest_of, read_json, read_yaml, write_json, write_yaml
 from lib.options import Options
 
 STAGES = ("augment", "train", "infer", "submit")
@@ -29,15 +30,7 @@ class Run:
     """A run folder: the only place that knows its files, and when a stage is done.
 
     A stage is done when it finished with the same options, from inputs of the same content, its results are still
-    there, and no earlier stage ran after it. ``run.yaml`` records each stage that finished.
-
-    Attributes:
-        folder: the run folder.
-        augmented, train, masks, visualization, notebooks: the folders in it.
-        submission: the checked ``submission.csv``.
-        config: the complete mmengine config that trains.
-        log, curves: output and plots of the training.
-        warm_start: folder of the run that the training starts from, if any.
+    there, and no earlier stage ran after it. ``run.yaml`` records each stage that finished. Attributes are the paths.
     """
 
     def __init__(self, folder: str | Path):
@@ -66,10 +59,7 @@ class Run:
         Args:
             stage: ``augment``, ``train`` or ``infer``.
             options: its resolved options.
-            overwrite: delete former results instead of keeping or refusing them.
-
-        Raises:
-            InputError: the folder holds results of other options or inputs; names those that differ.
+            overwrite: see :func:`claim`, which says what is refused.
         """
         folder = claim(self._folder(stage), options.identity(), options.inputs(), overwrite, options.defaults())
         if overwrite and stage == "infer" and self.visualization.exists():
@@ -101,7 +91,7 @@ class Run:
 
     def digests(self, paths: Iterable[str | Path], root: str | Path) -> dict[str, str]:
         """Return the digests of files by their path relative to ``root``; unchanged files are not read again."""
-        found = DigestCache(self.folder / "digests.json").digests(paths)
+        found = files.digests(paths, self.folder / "digests.json")
         return {os.path.relpath(path, root): value for path, value in found.items()}
 
     def digest(self, stage: str) -> str:
@@ -152,7 +142,7 @@ def claim(
 
     Args:
         folder: created when missing.
-        parameters: plain values (numbers, strings, lists) that determine the folder's files.
+        parameters: plain values that determine the folder's files.
         inputs: digests of what the files are made from, by name.
         overwrite: delete what the folder holds, instead of keeping or refusing it.
         defaults: values of parameters that the folder's version of the program did not have yet.
@@ -163,7 +153,7 @@ def claim(
     """
     folder, inputs = Path(folder), dict(inputs or {})
     note, made_from = folder / "parameters.yaml", folder / "inputs.json"
-    if folder.exists() and not note.exists() and any(folder.iterdir()):
+    if folder.exists() and not note.exists() and set(folder.iterdir()) - {made_from}:
         raise InputError(f"{folder} holds files that no run of this stage made. Choose another output folder.")
     if overwrite and folder.exists():
         shutil.rmtree(folder)

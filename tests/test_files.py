@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lib.files import DigestCache, digest, digest_of, read_yaml, whole_file, write_yaml
+from lib.files import digest, digest_of, digests, read_yaml, whole_file, write_yaml
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -28,15 +28,15 @@ def test_a_changed_file_has_another_digest_and_an_unchanged_one_is_not_read_agai
     files = [tmp_path / "a.png", tmp_path / "b.png"]
     for file in files:
         file.write_bytes(b"12345678")
-    cache = DigestCache(tmp_path / "digests.json")
-    before = cache.digests([*files, tmp_path / "missing.png"])
+    cache = tmp_path / "digests.json"
+    before = digests([*files, tmp_path / "missing.png"], cache)
     assert before == dict.fromkeys(files, digest(files[0]))
     read = []
     monkeypatch.setattr("lib.files.digest", lambda path: read.append(path) or digest(path))
-    assert DigestCache(tmp_path / "digests.json").digests(files) == before and not read
+    assert digests(files, cache) == before and not read
     files[1].write_bytes(b"87654321")  # the same size
     os.utime(files[1], (0, 0))
-    after = cache.digests(files)
+    after = digests(files, cache)
     assert read == [files[1]] and after[files[0]] == before[files[0]] and after[files[1]] != before[files[1]]
 
 

@@ -50,6 +50,13 @@ def test_changed_inputs_are_named(tmp_path):
     claim(folder, {"seed": 0}, {"a.png": "5"})
 
 
+def test_a_folder_whose_claim_was_interrupted_is_claimed_again(tmp_path):
+    claim(tmp_path / "stage", {"seed": 0}, {"a": "1"})
+    (tmp_path / "stage" / "parameters.yaml").unlink()
+    claim(tmp_path / "stage", {"seed": 1}, {"a": "2"})
+    claim(tmp_path / "stage", {"seed": 1}, {"a": "2"})
+
+
 def test_the_record_says_what_made_the_result(tmp_path):
     run = Run(tmp_path)
     with run.recorded("augment", Seed(seed=3)) as results:
