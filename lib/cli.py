@@ -5,6 +5,7 @@ Bad input ends in one sentence on stderr and exit code 1; ``--debug`` shows the 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ _OWN = ("data", "out", "overwrite")  # options of stages that `fisheye run` has 
 
 
 class _Program(click.Group):
-    """A group of commands that says what is wrong in one sentence."""
+    """Group of commands that reports a fault in one sentence."""
 
     def invoke(self, context: click.Context) -> Any:
         from lib.pipeline import NotebookError
@@ -57,15 +58,16 @@ def _parameters(_context: click.Context, _option: click.Parameter, pairs: tuple[
 
 
 def _option_rows(stage: str) -> list[tuple[str, str]]:
-    """Return name and default, then meaning and allowed values, of each option of a stage."""
+    """Return name and default (as YAML), then meaning and allowed values, of each option of a stage."""
     from lib.pipeline import STAGES as stages
 
     kind = stages[stage].options
-    return [(f"{n} = {kind.default(n)!r}", f"{kind.sentence(n)} ({kind.expected(n)})") for n in kind.names()]
+    rows = [(n, json.dumps(kind.default(n)), kind.sentence(n), kind.expected(n)) for n in kind.names()]
+    return [(f"{name} = {default}", f"{sentence} ({expected})") for name, default, sentence, expected in rows]
 
 
 class _RunCommand(click.Command):
-    """A command whose help ends with every option that ``-p`` can set."""
+    """Command whose help ends with every option that ``-p`` can set."""
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for stage in STAGES:
@@ -76,9 +78,11 @@ class _RunCommand(click.Command):
 @main.command(cls=_RunCommand)
 @click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
 @click.option("--out", required=True, metavar="DIR", help="Run folder, created when missing.")
-@click.option("--recipe", help="What to train, by name or path (default: demo); 'fisheye zoo' lists the names.")
-@click.option("--from", "first", type=click.Choice(STAGES), default=STAGES[0], help="First stage.")
-@click.option("--to", "last", type=click.Choice(STAGES), default=STAGES[-1], help="Last stage.")
+@click.option(
+    "--recipe", help="Recipe to train: demo (default), small, internimage_t, a composed name, or the path of a file."
+)
+@click.option("--from", "first", type=click.Choice(STAGES), default=STAGES[0], show_default=True, help="First stage.")
+@click.option("--to", "last", type=click.Choice(STAGES), default=STAGES[-1], show_default=True, help="Last stage.")
 @click.option(
     "-p",
     "parameters",
@@ -88,9 +92,9 @@ class _RunCommand(click.Command):
     callback=_parameters,
     help="Set an option; VALUE is YAML, as in -p max_iters 2000.",
 )
-@click.option("--warm-start", type=int, default=0, metavar="ITERS", help="First train on the source as it is.")
+@click.option("--warm-start", type=int, default=0, metavar="ITERS", help="First train on the resized source.")
 @click.option("--resume", is_flag=True, help="Skip the stages that are done.")
-@click.option("--overwrite", is_flag=True, help="Replace results of other options.")
+@click.option("--overwrite", is_flag=True, help="Replace earlier results.")
 def run(data, out, recipe, first, last, parameters, warm_start, resume, overwrite) -> None:
     """Execute the notebooks: from images to a checked submission.csv."""
     from lib.pipeline import run_notebooks
@@ -110,7 +114,7 @@ def run(data, out, recipe, first, last, parameters, warm_start, resume, overwrit
 @main.command()
 @click.argument("stage", type=click.Choice(STAGES), required=False)
 def options(stage: str | None) -> None:
-    """List the options of a stage, or of all: default, meaning, allowed values."""
+    """List the options of one stage, or of all, with default, meaning and allowed values."""
     for name in [stage] if stage else STAGES:
         click.echo(f"{name}\n" + "\n".join(f"  {term}: {text}" for term, text in _option_rows(name)))
 
@@ -118,7 +122,10 @@ def options(stage: str | None) -> None:
 @main.command()
 @click.option("--iters", type=int, hidden=True, help="Length of the trainings, for tests.")
 def demo(iters: int | None) -> None:
-    """Run the whole job on the built-in sample, below the current folder, and score it beside the baseline."""
+    """Run all stages on the built-in sample; print the scores of result and baseline.
+
+    Writes data/sample, outputs/demo and outputs/demo-plain (the baseline) into the current folder.
+    """
     from lib.pipeline import run_notebooks
     from lib.sample import write
 
@@ -161,10 +168,10 @@ def check_submission(submission: str, masks: str, data: str, size: tuple[int, in
 
 @main.command()
 @click.argument("submissions", nargs=-1, required=True, metavar="FILE...")
-@click.option("--labels", required=True, metavar="DIR", help="<id>.png per test image.")
+@click.option("--labels", required=True, metavar="DIR", help="Folder with the label <id>.png of each test image.")
 @click.option("--size", **SIZE, help="Size of the submitted masks (default: inferred).")
 def score(submissions: tuple[str, ...], labels: str, size: tuple[int, int] | None) -> None:
-    """Print the IoU of submissions with labels, a column for each submission."""
+    """Print the IoU of submissions on labels, one column per submission."""
     _print_scores(submissions, labels, size)
 
 
@@ -180,7 +187,7 @@ def _print_scores(submissions, labels: str, size: tuple[int, int] | None) -> Non
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def lab(arguments: tuple[str, ...]) -> None:
-    """Open the notebooks in JupyterLab; further arguments go to it."""
+    """Open the notebooks in JupyterLab; it receives all further arguments."""
     from lib.pipeline import notebooks_folder
 
     source = notebooks_folder()

@@ -10,7 +10,7 @@ _SHOWN = 5  # faults of one kind that a report spells out
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message is one sentence and says what to do.
+    """Fault in the user's input; the message is one sentence and says what to do.
 
     Notebooks and the command line show the message alone, without a traceback.
     """
@@ -21,7 +21,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one file; ``InputError(fault)`` says it, and carries it as its only argument."""
+    """Fault of one file; ``InputError(fault)`` states it, and carries it as its only argument."""
 
     path: str | Path
     found: str
@@ -49,7 +49,7 @@ def raise_faults(folder: str | Path, faults: Sequence[Fault]) -> None:
 
 
 def attempt(faults: list[Fault], work: Callable, *arguments):
-    """The result of ``work``; None, and one more of ``faults``, where it raises an InputError of one."""
+    """Return the result of ``work``; None if it raises an InputError of one fault, which is added to ``faults``."""
     try:
         return work(*arguments)
     except InputError as error:

@@ -91,7 +91,7 @@ class Options:
         return {}
 
     def resolved(self) -> Self:
-        """Return the options with choices that depend on data made; these ones where there are none."""
+        """Return the options after choices that depend on data; without such choices, these options."""
         return self
 
     def identity(self) -> dict[str, Any]:

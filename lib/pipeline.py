@@ -1,4 +1,4 @@
-"""The notebooks headless, in order, into one run folder: what a person does in JupyterLab, by papermill."""
+"""Execution of the notebooks by papermill, in order and into one run folder, as a person does it in JupyterLab."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _WARM_START = ("recipe", "batch_size", "seed", "processes", "amp", "options")  #
 
 
 class NotebookError(RuntimeError):
-    """A cell failed; the message names the notebook, the cell and the error."""
+    """Failure of a cell; the message names the notebook, the cell and the error."""
 
 
 def notebooks_folder() -> Path:
@@ -70,10 +70,10 @@ def run_notebooks(
         out: run folder.
         first, last: keys of :data:`STAGES`.
         parameters: options by name; each goes to every stage that has it.
-        warm_start: iterations of a training on the untransformed source, in ``out/warm_start``, that the training
+        warm_start: iterations of a training on the resized source, in ``out/warm_start``, that the training
             starts from; 0: none.
         resume: skip the stages that are done.
-        overwrite: replace results of other options.
+        overwrite: replace earlier results.
 
     Raises:
         InputError: an option that no stage has, a value that is not allowed, or an unknown recipe.
@@ -142,7 +142,7 @@ def _check_warm_start(run: Run, chosen: list[str], given: Mapping[str, Any], ite
 
 
 def _warm_start(run: Run, given: Mapping[str, Any], iters: int, overwrite: bool) -> Path | None:
-    """Train on the source as it is, which is easier to learn from at first; return the best checkpoint."""
+    """Train on the resized source, which is easier to learn from at first; return the best checkpoint."""
     shared: dict[str, Any] = {name: given[name] for name in _WARM_START if name in given}
     if options := shared.get("options"):
         shared["options"] = {k: v for k, v in options.items() if not str(k).startswith("self_training.")}

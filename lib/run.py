@@ -54,7 +54,7 @@ class Run:
         return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage)
 
     def claim(self, stage: str, options: Options, overwrite: bool = False) -> Path:
-        """Create the stage's folder, or keep one of the same options and inputs, to continue what was interrupted.
+        """Create the stage's folder, or keep one of the same options and inputs to continue an interrupted stage.
 
         Args:
             stage: ``augment``, ``train`` or ``infer``.
@@ -138,7 +138,7 @@ def claim(
 ) -> Path:
     """Create a folder of results, or keep one that the same parameters and inputs made.
 
-    ``parameters.yaml`` and ``inputs.json`` in the folder tell.
+    ``parameters.yaml`` and ``inputs.json`` in the folder record both.
 
     Args:
         folder: created when missing.
@@ -180,7 +180,7 @@ def _changed(before: Mapping, now: Mapping, defaults: Mapping | None = None) -> 
 
 
 def environment() -> dict:
-    """Versions, git commit and device, for ``run.yaml``."""
+    """Return versions, git commit and device, for ``run.yaml``."""
     import torch
 
     packages = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "opencv-python", "numpy")

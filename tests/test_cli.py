@@ -43,7 +43,7 @@ def test_every_command_explains_itself(command):
 def test_options_lists_defaults_allowed_values_and_meaning():
     shown = fisheye("options", "infer")
     assert shown.exit_code == 0
-    assert "flip = False: " in shown.stdout and "(true or false)" in shown.stdout
+    assert "flip = false: " in shown.stdout and "(true or false)" in shown.stdout
     assert "copies = 1: " in fisheye("options").stdout
 
 

@@ -1,4 +1,4 @@
-"""A trained network made faster on a CPU, with equal results but for rounding.
+"""Faster inference of a trained network on a CPU; results are equal except for rounding.
 
 Batch norms are folded into convolutions, DCNv3's softmax is computed in parts, UperNet's last convolution is split by
 level. UperNet upsamples and stacks the maps of all levels and convolves the stack, which is most of its work. Channel

@@ -19,27 +19,29 @@ class TestTimeOptions(Options):
 
     __test__ = False  # not a test, although its name begins like one
 
-    sliding: bool | None = option(None, "overlapping windows of the training's crop size; None: as the recipe says")
+    sliding: bool | None = option(
+        None, "segment overlapping windows of the training's crop size; default: as the recipe says"
+    )
     window_blend: Blend = option("constant", "weight of a window's pixels where windows overlap")
     flip: bool = option(False, "average with the prediction for the mirror image")
     scales: Annotated[list[Annotated[float, Gt(0)]], Len(1)] | Literal["target"] = option(
-        [1.0], 'average over these multiples of the recipe\'s image size; "target": the best one for the target frames'
+        [1.0], 'average over these multiples of the recipe\'s image size; "target": choose one on target frames'
     )
     rectified_views: Annotated[int, Ge(0)] = option(
-        0, "average with the predictions for this many pinhole views through the target's lens"
+        0, "average with predictions for this many virtual pinhole views through the target's lens"
     )
     norm_adaptation: Share = option(0.0, "share of the test images' statistics in the batch norms")
     feature_alignment: Share = option(
-        0.0, "move the features' statistics from the test images' to the training images', by this share"
+        0.0, "share by which feature statistics move from the test images' to the training images'"
     )
-    apply_overlay: bool = option(False, "take Background from the overlay mask, and from there alone")
+    apply_overlay: bool = option(False, "take Background from the overlay mask alone")
     min_region: Annotated[float, Ge(0)] = option(
-        0.0, "remove regions smaller than this multiple of their class's least area"
+        0.0, "give regions below this multiple of their class's least area the class around them; 0: keep all"
     )
     crops_per_batch: Annotated[int, Ge(1)] = option(1, "crops that pass the network together", identity=False)
-    amp: bool | None = option(None, "mixed precision; None: as the recipe says, on a GPU")
-    compile: bool = option(False, "torch.compile, which takes a minute or more to start", identity=False)
-    device: str | None = option(None, "torch device; None: a GPU if there is one", identity=False)
+    amp: bool | None = option(None, "mixed precision; default: as in training, on a GPU only")
+    compile: bool = option(False, "use torch.compile, which takes a minute or more to start", identity=False)
+    device: str | None = option(None, "torch device; default: a GPU if there is one", identity=False)
 
     def torch_device(self) -> str:
         """Return the name of the torch device."""
@@ -49,4 +51,4 @@ class TestTimeOptions(Options):
 
 
 DEFAULTS = TestTimeOptions()
-"""Nothing but the whole image at the recipe's size."""
+"""Default options: the network sees the whole image once, at the recipe's size."""

@@ -64,7 +64,7 @@ def model(head: str, channels: int, classes: int, *, queries: int = 100, width: 
 
 
 def _mask2former(maps: Sequence[int], classes: int, width: int, queries: int) -> dict:
-    """Return mmseg's published Mask2Former head in another width; narrow ones with fewer layers and points."""
+    """Return mmseg's published Mask2Former head in another width; narrow heads have fewer layers and points."""
     import mmseg
     from mmengine import Config
 

@@ -78,7 +78,7 @@ def write(
         size: (width, height) of target and test images.
         source_size: (width, height) of source images; None for ``size``.
         seed: of all randomness, 0 or more.
-        overwrite: replace a set of other parameters.
+        overwrite: replace an earlier data set.
 
     Returns:
         ``out`` as a path.

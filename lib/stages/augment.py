@@ -42,27 +42,29 @@ class AugmentOptions(Options):
 
     data: str = option("../data/sample", "data set in the competition's layout", identity=False)
     out: str = option("../outputs/demo", "run folder", identity=False)
-    augment: bool = option(True, "False: resize the source only, the baseline to compare with")
+    augment: bool = option(True, "transform the source; otherwise only resize it, which is the baseline")
     lens: Literal["estimated", "random", "fixed", "none"] = option(
         "estimated",
-        "estimated: from target frames; random: one per image; fixed: the middle of the random ones; none",
+        "estimated: from target frames; random: one per image; fixed: one for all images; none: no lens",
     )
-    cameras_file: str | None = option(None, "YAML with the known source and target cameras, used instead")
+    cameras_file: str | None = option(
+        None, "YAML file of known source and target cameras, used instead of the option lens"
+    )
     source_fov_deg: Annotated[list[Degrees], Len(2, 2)] | None = option(
         None,
-        "range of the source's horizontal field of view (degrees) for an estimated lens; None: estimated",
+        "with lens estimated: source's horizontal field of view, least and largest; default: estimated",
         expected="two angles between 0 and 180 degrees, the smaller first, or null",
     )
-    mirror: bool = option(True, "fill the view beyond the source with mirror images of it; False: unlabelled there")
+    mirror: bool = option(True, "fill the view beyond the source with its mirror images; otherwise leave it unlabelled")
     motion: bool = option(True, "rotate and shift the target camera a little from image to image")
     appearance: Literal["statistics", "fourier", "none"] = option(
-        "statistics", "match the colour statistics or the low frequencies of a target frame, or neither"
+        "statistics", "statistics: match a target frame's colours; fourier: its low frequencies; none: unchanged"
     )
     copies: Annotated[int, Ge(0)] = option(
-        1, "versions per training image; from 2 on, rare classes get more; 0: training transforms its crops itself"
+        1, "versions per training image; from 2 on, more for rare classes; 0: training transforms its own crops"
     )
     seed: Annotated[int, Ge(0)] = option(0, "seed of all random parameters")
-    overwrite: bool = option(False, "replace results of other options", identity=False)
+    overwrite: bool = option(False, "replace earlier results, whichever options made them", identity=False)
 
     def __post_init__(self):
         super().__post_init__()

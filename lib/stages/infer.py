@@ -29,7 +29,7 @@ class InferInputs(Options):
     out: str = option("../outputs/demo", "run folder, with the result of 02_train", identity=False)
     checkpoint: str | Annotated[list[str], Len(1)] | None = option(
         None,
-        "file, URL or release; a list is averaged; target: best on target frames; None: on validation images",
+        "file, URL, release name, or list to average; target: best on frames; default: best by validation",
     )
 
 
@@ -37,7 +37,7 @@ class InferInputs(Options):
 class InferOptions(TestTimeOptions, InferInputs):
     """Options of stage 03."""
 
-    overwrite: bool = option(False, "replace results of other options", identity=False)
+    overwrite: bool = option(False, "replace earlier results, whichever options made them", identity=False)
 
     def resolved(self) -> InferOptions:
         """Return the options with the files of the checkpoints, and the scales that "target" chooses.

@@ -35,25 +35,27 @@ class TrainOptions(Options):
     """Options of stage 02."""
 
     out: str = option("../outputs/demo", "run folder, with the augmented set of 01_augment", identity=False)
-    recipe: str = option("demo", "name of a recipe (see lib.recipes.known()), or path of a recipe file")
-    processes: Count | None = option(
-        None, "training processes; None: one per GPU, or one where there is none", identity=False
+    recipe: str = option(
+        "demo", "demo, small, internimage_t, a composed name (see `fisheye zoo`), or path of a recipe file"
     )
-    max_iters: Count | None = option(None, "length of the training in iterations; None: the recipe's")
-    batch_size: Count | None = option(None, "crops per process; None: the recipe's")
+    processes: Count | None = option(
+        None, "training processes; default: one per GPU, or one without a GPU", identity=False
+    )
+    max_iters: Count | None = option(None, "length of the training in iterations; default: the recipe's")
+    batch_size: Count | None = option(None, "crops per process; default: the recipe's")
     load_from: str | dict | None = option(
         None,
-        'weights to start from: file, URL, name of a release, or {"checkpoint": ..., "classes": "ade20k"}',
+        'weights to start from: file, URL, release name, or {"checkpoint": ..., "classes": "ade20k"}',
     )
-    self_training: bool = option(False, "learn from the target's unlabelled frames as well")
+    self_training: bool = option(False, "also learn from the target's unlabelled frames")
     seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")
     amp: bool | Literal["bf16", "fp16"] = option(
-        True, "mixed precision on GPUs: bf16, fp16, true (bf16 where the GPU has it) or false"
+        True, "mixed precision on GPUs: bf16, fp16, true (bf16 if the GPU supports it, else fp16) or false"
     )
     options: dict | None = option(
-        None, 'overrides of entries of the recipe, such as {"optim_wrapper.optimizer.lr": 1e-4}'
+        None, 'changes of entries of the recipe, such as {"optim_wrapper.optimizer.lr": 1e-4}'
     )
-    overwrite: bool = option(False, "replace a training of other options, and start from its beginning", identity=False)
+    overwrite: bool = option(False, "replace an earlier training, whichever options made it", identity=False)
 
     def __post_init__(self):
         super().__post_init__()

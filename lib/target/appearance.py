@@ -46,7 +46,7 @@ def statistics(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
 
 
 def transfer(image: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Change the colours of ``uint8 (H, W, 3)`` as turns the statistics ``source`` into ``target``."""
+    """Change the colours of ``uint8 (H, W, 3)`` so that the statistics ``source`` become ``target``."""
     gain = np.clip(target[1] / np.maximum(source[1], 1e-3), *_GAINS)
     tables = ((np.arange(256)[:, None] - source[0]) * gain + target[0]).round().clip(0, 255).astype(np.uint8)
     # One channel at a time is faster than all three in one call.

@@ -121,7 +121,7 @@ def estimate_lens(paths: Sequence[str | Path], overlay: Overlay) -> LensEstimate
 
 
 def default_lens(overlay: Overlay) -> Fisheye:
-    """Return the lens that is expected without looking at edges, at the overlay's size."""
+    """Return the lens expected from the overlay's size and image circle, without edges."""
     height, width = overlay.mask.shape
     circle = find_image_circle(overlay.mask, (width, height))
     return plumb_line.camera(expected_lens((width, height), circle).mean, (width, height))

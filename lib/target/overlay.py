@@ -1,4 +1,4 @@
-"""The overlay: all that a camera always sees of itself and its car, such as lens rim, hood and stickers."""
+"""The overlay: the parts of camera and car in every image, such as lens rim, hood and stickers."""
 
 from __future__ import annotations
 

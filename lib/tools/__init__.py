@@ -1,1 +1,1 @@
-"""Off the road from images to submission: zoo, costs, rehearsal, conversion, ImageNet evaluation."""
+"""Tools outside the pipeline: zoo, costs, rehearsal, conversion, ImageNet evaluation."""

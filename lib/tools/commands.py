@@ -1,4 +1,4 @@
-"""Commands of ``fisheye`` off the road from images to submission."""
+"""Commands of ``fisheye`` outside the pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE: dict[str, Any] = {"nargs": 2, "type": click.IntRange(1, 2**15 - 1), "metav
 @click.option("--size", **SIZE, default=(480, 270), show_default=True, help="Size of target and test images.")
 @click.option("--source-size", **SIZE, help="Size of source images (default: as --size).")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed renders the same files.")
-@click.option("--overwrite", is_flag=True, help="Replace a set of other parameters.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier data set.")
 def sample(**parameters) -> None:
     """Render the built-in data set."""
     from lib.sample import write
@@ -29,7 +29,7 @@ def sample(**parameters) -> None:
 
 @click.command()
 @click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
-@click.option("--out", required=True, metavar="DIR", help="Folder of the new one.")
+@click.option("--out", required=True, metavar="DIR", help="Folder of the new data set.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of noise and colours.")
 def rehearse(data: str, out: str, seed: int) -> None:
     """Make a data set with known target labels from one without."""
@@ -42,7 +42,7 @@ def rehearse(data: str, out: str, seed: int) -> None:
 @click.option("--variant", multiple=True, help="Only this variant; repeatable.")
 @click.option("--head", multiple=True, help="Only this head; repeatable.")
 @click.option("--data", multiple=True, help="Only this kind of data set; repeatable.")
-@click.option("--batch", type=int, default=2, show_default=True, help="Crops per card, for the memory.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Crops per GPU, for the memory estimate.")
 def zoo(variant, head, data, batch: int) -> None:
     """List the composed recipes with parameters, multiply-adds and estimated memory."""
     from lib.tools import zoo as tool
@@ -57,7 +57,7 @@ def zoo(variant, head, data, batch: int) -> None:
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 def convert(old: str, new: str) -> None:
-    """Write the weights alone of a TRUSTED checkpoint that holds more; reading OLD may run code in it."""
+    """Write the weights of a TRUSTED checkpoint into a file of weights alone; OLD may run code while it is read."""
     from lib.tools.convert import convert as write_weights
 
     click.echo(f"{new}: {write_weights(old, new)} tensors")
@@ -70,7 +70,7 @@ def convert(old: str, new: str) -> None:
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option("--device", help="torch device (default: a GPU if there is one).")
 def imagenet(checkpoint: str, folder: str, ema: bool, batch_size: int, device: str | None) -> None:
-    """Evaluate a classification checkpoint on a folder of images per class."""
+    """Print the top-1 accuracy of a classifier on a folder with one sub-folder per class."""
     from lib.tools.imagenet import evaluate
 
     click.echo(evaluate(checkpoint, folder, ema=ema, batch_size=batch_size, device=device))

@@ -1,10 +1,10 @@
 """Rehearsal: a data set with known target labels, from a labelled source and unlabelled target frames.
 
-It tells what to expect of one's own data. Four of five validation images are held out and rendered by the estimated
-target camera, with its lens, overlay, colours and noise. In turn they become ``train_target`` and ``test``; their
-labels go to ``withheld/``. All of them have one field of view, as wide as the target's (120 degrees at most). Training
-images stay as they are. A rehearsal does not test the kind of lens: training renders by the same formula, though at a
-scale that it does not know.
+A rehearsal shows what to expect of one's own data. Four of five validation images are held out and rendered by the
+estimated target camera, with its lens, overlay, colours and noise. In turn they become ``train_target`` and ``test``;
+their labels go to ``withheld/``. All of them have one field of view, as wide as the target's (120 degrees at most).
+Training images stay as they are. A rehearsal does not test the kind of lens: training renders by the same formula,
+though at a scale that it does not know.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Hardware:
 
     @classmethod
     def detect(cls, processes: int | None = None) -> Hardware:
-        """Return this machine's; ``processes`` None: one per GPU, or one where there is none."""
+        """Return this machine's devices; ``processes`` None: one process per GPU, or one without a GPU."""
         import torch
 
         gpus = torch.cuda.device_count()

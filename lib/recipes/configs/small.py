@@ -1,4 +1,4 @@
-# An InternImage that two CPU cores train within three quarters of an hour, self-training included.
+# An InternImage that two CPU cores train within 45 minutes, self-training included.
 _base_ = ["demo.py"]
 
 num_workers = 1

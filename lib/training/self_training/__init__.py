@@ -1,9 +1,9 @@
-"""Self-training: learn from the target camera's unlabelled frames as well.
+"""Self-training: also learn from the target camera's unlabelled frames.
 
 A mean teacher gives target crops pseudo-labels, from which the student learns. The student's crops may be altered:
-mixed with labelled source crops, in other colours, with masked patches. Any network can be trained so; it is wrapped in
-:class:`lib.training.self_training.segmentor.SelfTraining`. Validation, checkpoints and inference use the plain network
-with the teacher's weights.
+mixed with labelled source crops, in other colours, with masked patches. Any network can be trained in this way: it is
+wrapped in :class:`lib.training.self_training.segmentor.SelfTraining`. Validation, checkpoints and inference use the
+plain network with the teacher's weights.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Settings(Options):
     """Settings of self-training, the entry ``self_training`` of a recipe."""
 
     alpha: Share | None = option(
-        None, "share of its weights that the teacher keeps per iteration; None: 1 - 25 / max_iters, at most 0.999"
+        None, "share of its weights that the teacher keeps per iteration; default: 1 - 25 / max_iters, at most 0.999"
     )
     warmup: Share = option(0.3, "share of the training that learns from the source alone")
     threshold: Share = option(0.6, "probability above which a pseudo-label counts as confident")
