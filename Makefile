@@ -10,11 +10,11 @@ PROGRESS := awk '/ Downloading |Building wheel|^Installing collected/ { print " 
 .PHONY: help demo check test lab notebooks bench mask2former ops wheel clean
 
 help:
-	@echo "make demo   the whole road on the built-in sample -> outputs/demo/submission.csv"
-	@echo "make check  formatting, types, imports and the quick tests (3 minutes on 2 cores)"
+	@echo "make demo   all stages on the built-in sample -> outputs/demo/submission.csv"
+	@echo "make check  linters, formatting, types, import layers and quick tests (3 minutes on 2 cores)"
 	@echo "make test   all tests (12 minutes on 2 cores)"
 	@echo "make lab    JupyterLab on the notebooks"
-	@echo "make bench  the benchmarks"
+	@echo "make bench  run all benchmarks"
 	@echo "make notebooks  write the parameters cells of the notebooks from the options in lib"
 	@echo "make docs   the documentation's site -> build/docs, links checked"
 	@echo "make tables   result tables and chart in README and docs"
@@ -36,7 +36,7 @@ help:
 
 # Compiled again only when a source changed. Without a compiler it says so, and DCNv3 runs in plain PyTorch.
 .venv/.kernels: .venv/.installed ops_dcnv3/compilation.py $(wildcard ops_dcnv3/csrc/*)
-	@echo "Compiling the DCNv3 kernels (10 seconds; with CUDA a few minutes)."
+	@echo "Compiling the DCNv3 kernels (10 to 20 seconds; with CUDA a few minutes)."
 	@$(BIN)/python -m ops_dcnv3.build || echo "DCNv3 runs in plain PyTorch: slower, with the same results."
 	@touch $@
 
