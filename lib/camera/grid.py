@@ -105,7 +105,7 @@ def build_grid(exact: Callable, size: tuple[int, int], source: tuple[int, int]) 
     """
     columns, rows = (np.arange(-1, -(-n // CELL) + 2.0) * CELL for n in size)
     middles = np.meshgrid(columns[1:-2] + CELL / 2, rows[1:-2] + CELL / 2)
-    nodes, middle = _at_both(exact, np.meshgrid(columns, rows), middles)
+    nodes, middle = exact(*np.meshgrid(columns, rows)), exact(*middles)
     with np.errstate(invalid="ignore", over="ignore"):
         cubic, area = _cubic_middles(nodes)
         error = np.abs(cubic - middle).max(axis=-1)
@@ -150,7 +150,7 @@ def _finer(exact: Callable, rows: np.ndarray, columns: np.ndarray, source: tuple
         return np.broadcast_arrays(x0[:, None, None] + steps[None, None], y0[:, None, None] + steps[None, :, None])
 
     steps = np.arange(-1.0, _STEPS + 2) * _FINE
-    nodes, middle = _at_both(exact, places(steps), places(steps[1:-2] + _FINE / 2))
+    nodes, middle = exact(*places(steps)), exact(*places(steps[1:-2] + _FINE / 2))
     # A place without a source pixel spoils the cubics that read it, and only those.
     nodes = np.nan_to_num(nodes, nan=_FAR).clip(-_FAR, _FAR)
     inner = nodes[:, 1:-1, 1:-1]
@@ -180,9 +180,3 @@ def _read(weights: np.ndarray, nodes: np.ndarray) -> np.ndarray:
 def _each_pixel(cells: np.ndarray) -> np.ndarray:
     """Repeat every value of ``(K, i, i)`` for each of its ``_FINE`` x ``_FINE`` pixels."""
     return np.repeat(np.repeat(cells, _FINE, axis=1), _FINE, axis=2)
-
-
-def spread_out(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Repeat every value of ``(n, m)`` for each pixel of its cell, in an image of ``size`` = (width, height)."""
-    whole = cells.shape[1] * CELL, cells.shape[0] * CELL
-    return cv2.resize(cells, whole, interpolation=cv2.INTER_NEAREST)[: size[1], : size[0]]

@@ -19,7 +19,6 @@ import numpy as np
 
 from lib.camera.grid import CELL
 from lib.camera.models import Camera, Pinhole
-from lib.camera.pyramid import ThinClasses
 from lib.camera.remap import Remap, build_remap, rays
 from lib.dataset.classes import IGNORE
 
@@ -131,7 +130,7 @@ class MirrorRemap:
 
     def label(self, label: np.ndarray) -> np.ndarray:
         """Remap class ids ``uint8 (h, w)`` to ``(H, W)``; IGNORE where no copy is."""
-        thin = ThinClasses(label, self.copies[0].remap.pyramid) if self.copies else None
+        thin = self.copies[0].remap.pyramid.thin_classes(label) if self.copies else None
         return self._paste(np.full(self.size[::-1], IGNORE, np.uint8), lambda remap: remap.label(label, thin))
 
     @cached_property

@@ -13,10 +13,9 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from lib.camera.grid import Grid, build_grid, spread_out
+from lib.camera.grid import CELL, Grid, build_grid
 from lib.camera.models import Camera
-from lib.camera.pyramid import Pyramid, ThinClasses
-from lib.dataset.classes import IGNORE
+from lib.camera.pyramid import THIN, Pyramid
 
 THIN_SHARE = 0.2
 """Share of a pixel from which a thin class takes it, read bilinearly; about a quarter, counted exactly."""
@@ -88,48 +87,28 @@ class Remap:
     def image(self, image: np.ndarray, atlas: np.ndarray | None = None) -> np.ndarray:
         """Remap ``uint8 (h, w, 3)`` to ``(H, W, 3)``; black where the source sees nothing.
 
-        Args:
-            image: source image.
-            atlas: the pyramid's atlas of it, where it exists already; uncovered pixels are then undefined.
+        ``atlas``: the pyramid's atlas of the image, where it exists already.
         """
         self._check(image)
         remapped = cv2.remap(self.pyramid.atlas(image) if atlas is None else atlas, *self._maps, cv2.INTER_LINEAR)
-        if self._sees_all or atlas is not None:
-            return remapped
         return cv2.bitwise_and(remapped, remapped, mask=self._seen)
 
-    def label(self, label: np.ndarray, thin: ThinClasses | None = None) -> np.ndarray:
+    def label(self, label: np.ndarray, thin: np.ndarray | None = None) -> np.ndarray:
         """Remap class ids ``uint8 (h, w)`` to ``(H, W)``; IGNORE where the source sees nothing.
 
         A pixel takes the class at its centre; where the map shrinks, a thin class that fills at least ``THIN_SHARE``
-        of a pixel takes it first.
-
-        Args:
-            label: source label.
-            thin: its thin classes, where they exist already; uncovered pixels are then undefined.
+        of a pixel takes it first. ``thin``: the pyramid's atlas of the thin classes, where it exists already.
         """
         self._check(label)
         remapped = cv2.remap(label, *self._planes, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        if not self._sees_all and thin is None:
-            cv2.copyTo(np.full_like(remapped, IGNORE), cv2.bitwise_not(self._seen), remapped)
-        if (self._area > _SHRINKS).any():
-            self._keep_thin(remapped, thin or ThinClasses(label, self.pyramid))
+        remapped = cv2.bitwise_or(remapped, cv2.bitwise_not(self._seen))  # IGNORE is 255
+        if not (self._area > _SHRINKS).any():
+            return remapped
+        thin = self.pyramid.thin_classes(label) if thin is None else thin
+        shares = np.array(cv2.split(cv2.remap(thin, *self._maps, cv2.INTER_LINEAR)))
+        takes = (shares.max(axis=0) >= round(THIN_SHARE * 255)) & self.covered & self._shrinks
+        remapped[takes] = np.array(THIN)[shares[:, takes].argmax(axis=0)]
         return remapped
-
-    def _keep_thin(self, remapped: np.ndarray, thin: ThinClasses) -> None:
-        # Not cv2.compare: it takes a single pixel for a scalar.
-        filled = cv2.inRange(cv2.remap(thin.union, *self._maps, cv2.INTER_LINEAR), round(THIN_SHARE * 255), 255)
-        pixels = cv2.findNonZero(cv2.bitwise_and(filled, self._seen, mask=self._shrinks))
-        if pixels is None:
-            return
-        columns, rows = pixels[:, 0].T
-        whole, fraction = (_folded(plane[rows, columns]) for plane in self._maps)
-        shares = {c: cv2.remap(m, whole, fraction, cv2.INTER_LINEAR).ravel() for c, m in thin.by_class.items()}
-        shares = {c: share[: rows.size] for c, share in shares.items()}
-        largest = np.maximum.reduce(list(shares.values()))
-        classes = np.select([share == largest for share in shares.values()], list(shares)).astype(np.uint8)
-        takes = largest >= round(THIN_SHARE * 255)
-        remapped[rows[takes], columns[takes]] = classes[takes]
 
     def _check(self, image: np.ndarray) -> None:
         (w, h), (width, height) = image.shape[1::-1], self.size
@@ -146,10 +125,6 @@ class Remap:
         """255 where the source covers a pixel, up to half a pixel beyond its outer centres, ``uint8 (H, W)``."""
         sides = zip(self._planes, self.size, strict=True)
         return cv2.bitwise_and(*(cv2.inRange(p, -0.5 - self.slack, n - 0.5 + self.slack) for p, n in sides))
-
-    @cached_property
-    def _sees_all(self) -> bool:
-        return cv2.countNonZero(self._seen) == self._seen.size
 
     @cached_property
     def _source_crop(self) -> tuple[slice, slice]:
@@ -169,7 +144,9 @@ class Remap:
 
     @cached_property
     def _shrinks(self) -> np.ndarray:
-        return spread_out((self._area > _SHRINKS).astype(np.uint8), self.grid.size)[self.window]
+        """Pixels where the map shrinks the source, ``bool (H, W)``."""
+        shrinks = np.repeat(np.repeat(self._area > _SHRINKS, CELL, axis=0), CELL, axis=1)
+        return shrinks[: self.grid.size[1], : self.grid.size[0]][self.window]
 
     @cached_property
     def _levels(self) -> np.ndarray:
@@ -206,14 +183,6 @@ class Remap:
                 lines[axis, :, self._levels == level] = factor, (0.5 - side.start) * factor - 0.5 + origin
         x_plane, y_plane = self.grid.planes(lines)
         return cv2.convertMaps(x_plane[self.window], y_plane[self.window], cv2.CV_16SC2)
-
-
-def _folded(values: np.ndarray, width: int = 1024) -> np.ndarray:
-    """Return ``(N, ...)`` in rows of ``width``, padded with zeros: OpenCV takes no more than 32767 rows or columns."""
-    rows = -(-len(values) // width)
-    padded = np.zeros((rows * width, *values.shape[1:]), values.dtype)
-    padded[: len(values)] = values
-    return padded.reshape(rows, width, *values.shape[1:])
 
 
 def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=None, *, shared=(), slack=0.0) -> Remap:
