@@ -1,13 +1,12 @@
 """Remapping of images and labels from one camera to another: each target pixel shows the source pixel of its ray.
 
-The map depends on the two cameras and the target's pose alone. Where it shrinks the source, images are read from the
-levels of a pyramid, against aliasing, and labels keep the classes that are thinner than a pixel.
+Where the map shrinks the source, images are read from a pyramid, against aliasing, and labels keep thin classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import cv2
@@ -49,7 +48,6 @@ class Remap:
     """A pixel map for images and labels of one size.
 
     Attributes:
-        grid: the map.
         size: (width, height) of the source images.
         shared: maps that read from one :attr:`pyramid`; empty: this one alone.
         slack: source pixels beyond the image's sides that the map still covers, against gaps between adjacent images.
@@ -62,13 +60,6 @@ class Remap:
     slack: float = 0.0
     window: tuple[slice, slice] = (slice(None), slice(None))
 
-    def crop(self, window: tuple[slice, slice]) -> Remap:
-        """Return the map of some rows and columns; it shares the memory of this one."""
-        cropped = replace(self, window=window)
-        x, y = self._planes
-        cropped.__dict__["_planes"] = x[window], y[window]
-        return cropped
-
     @property
     def x(self) -> np.ndarray:
         """Source x of each target pixel, ``float32 (H, W)``; outside of the image where nothing is seen."""
@@ -76,7 +67,7 @@ class Remap:
 
     @property
     def y(self) -> np.ndarray:
-        """Source y of each target pixel, as :attr:`x`."""
+        """Source y, as :attr:`x`."""
         return self._planes[1]
 
     @cached_property
@@ -189,13 +180,10 @@ def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=No
     """Build the map from a source camera's images to a target camera's, right to 0.05 pixels.
 
     Args:
-        target: camera to render.
-        source: camera that took the image.
         turn: ``(3, 3)`` rotation from target to source rays; the target camera looks along ``turn[:, 2]`` of the
             source. None: both look the same way.
         region: (x, y, width, height) of the target image; None for all of it.
-        shift: position of the target camera along the source camera's axes, as a share (below 1) of the distance to
-            the scene.
+        shift: position of the target camera along the source camera's axes, in distances to the scene; below 1.
         shared, slack: fields of the :class:`Remap`.
     """
     x0, y0, width, height = region or (0, 0, target.width, target.height)
@@ -209,10 +197,7 @@ def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=No
 
 
 def build_table(target: Camera, source: Camera, turn=None, region=None, shift=None) -> np.ndarray:
-    """Return the source pixel (x, y) of every target pixel, ``float32 (height, width, 2)``; NaN where there is none.
-
-    Arguments as :func:`build_remap`.
-    """
+    """Return the source pixel (x, y) of every target pixel, ``float32 (height, width, 2)``; NaN where there is none."""
     remap = build_remap(target, source, turn, region, shift)
     table = cv2.merge([remap.x, remap.y])
     table[~remap.covered] = np.nan
@@ -220,7 +205,7 @@ def build_table(target: Camera, source: Camera, turn=None, region=None, shift=No
 
 
 def covered(table: np.ndarray) -> np.ndarray:
-    """Return the target pixels that the source image covers, ``bool (H, W)``."""
+    """Return the target pixels of a table that the source image covers, ``bool (H, W)``."""
     return np.isfinite(table[..., 0])
 
 
