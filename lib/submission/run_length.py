@@ -23,14 +23,7 @@ def encode_mask(mask: np.ndarray) -> str:
 
 
 def decode_mask(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Decode run lengths.
-
-    Args:
-        text: as from :func:`encode_mask`; runs ascend and do not overlap.
-        size: (width, height) of the mask.
-
-    Returns:
-        ``bool (H, W)``.
+    """Decode run lengths to ``bool (H, W)`` of ``size`` = (width, height).
 
     Raises:
         InputError: not pairs of positive numbers, runs out of order or overlapping, or beyond the last pixel.

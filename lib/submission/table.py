@@ -26,16 +26,14 @@ COLUMNS = ("id", "mask_rle")
 
 
 def write_submission(path: str | Path, masks: str | Path, data: str | Path, size: tuple[int, int]) -> pd.DataFrame:
-    """Write ``path``, with the sample submission's rows in its order; it gets its name only after the check.
+    """Write a CSV with the sample submission's rows in its order, which gets its name only after the check.
 
     Args:
-        path: the CSV.
         masks: folder with one class-id PNG per test image, ``<id>.png``, of any size.
         data: data set in the competition's layout (``test.csv``, ``sample_submission.csv``).
         size: (width, height) to which masks are resized.
 
-    Returns:
-        The class frequencies that :func:`check_submission` returns.
+    Returns the class frequencies of :func:`check_submission`.
 
     Raises:
         InputError: masks missing, unreadable or with values that are no class id; faulty tables.
@@ -59,14 +57,8 @@ def check_submission(
 ) -> pd.DataFrame:
     """Decode a submission and compare it with its masks, pixel by pixel, and with the sample submission's rows.
 
-    Args:
-        submission: the CSV.
-        masks: folder with the class-id PNGs it was made from.
-        data, size: see :func:`write_submission`.
-
-    Returns:
-        Class frequencies: a row per scored class, by name; ``pixels`` is the share of all pixels (0-1), ``images``
-        the number of images in which the class occurs.
+    Arguments as :func:`write_submission`. Returns a row per scored class, by name; ``pixels`` is the share of all
+    pixels (0-1), ``images`` the number of images in which the class occurs.
 
     Raises:
         InputError: names the first differences, or the faulty files.
@@ -119,11 +111,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode_row(submission: Path, row: str, text: str, size: tuple[int, int]) -> np.ndarray:
-    """Decode one row's run lengths to ``bool (H, W)``.
-
-    Raises:
-        InputError: malformed run lengths; names the file and the row.
-    """
+    """Decode one row's run lengths to ``bool (H, W)``; errors name the file and the row."""
     try:
         return decode_mask(text, size)
     except InputError as error:

@@ -23,13 +23,10 @@ _APPEARANCE_FRAMES = 64
 
 @dataclass(frozen=True)
 class TargetEstimate:
-    """A target camera and the evidence for it.
+    """A target camera and the evidence for it, where lens and source's field of view were estimated.
 
-    Attributes:
-        camera: the target camera.
-        origin: of the lens: ``estimated``, ``given``, ``fixed``, ``none``, or ``random`` for each image.
-        lens: the estimate, where one was made; not used if its confidence is 0.
-        source_fov: the source's field of view, where the lens was estimated.
+    ``origin`` of the lens: ``estimated``, ``given``, ``fixed``, ``none``, or ``random`` for each image. A lens of
+    confidence 0 is not used.
     """
 
     camera: TargetCamera
@@ -39,12 +36,8 @@ class TargetEstimate:
 
     def notes(self) -> dict:
         """Return what ``camera.yaml`` says beside the camera."""
-        notes = {"lens": self.origin}
-        if self.lens:
-            notes["report"] = self.lens.report
-        if self.source_fov:
-            notes["source_report"] = self.source_fov.report
-        return notes
+        evidence = {"report": self.lens, "source_report": self.source_fov}
+        return {"lens": self.origin} | {name: found.report for name, found in evidence.items() if found}
 
     def results(self) -> dict:
         """Return plain values for ``run.yaml``."""
@@ -81,16 +74,10 @@ def estimate_target(
     motion: bool = True,
     mirror: bool = True,
 ) -> TargetEstimate:
-    """Estimate the target camera.
+    """Estimate the target camera from image files of target and source.
 
-    Args:
-        frames: image files of the target.
-        sources: image files of the source.
-        lens: ``estimated`` from the frames, where they tell enough; ``random``: one for each image; ``fixed``: the
-            middle of the random ones; ``none``: no distortion.
-        cameras: known source and target camera, used instead.
-        source_fov_deg: range of the source's horizontal field of view (degrees); None: estimated.
-        appearance, motion, mirror: see :class:`lib.synthesis.target_camera.TargetCamera`.
+    ``cameras``: known source and target camera. The others as the fields of
+    :class:`lib.stages.augment.AugmentOptions`.
 
     Raises:
         InputError: too few frames, or frames of different sizes.
@@ -125,13 +112,15 @@ def estimate_target(
 
 def _appearance_of(frames: Sequence[Path], overlays: Sequence[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return colour statistics, thumbnails and overlay index of evenly spaced frames."""
-    images = [image_files.read_image(path) for path in evenly_spaced(frames, _APPEARANCE_FRAMES)]
-    indices = np.array([match_overlay(overlays, image) for image in images])
-    views = [~overlays[index].mask for index in indices]
-    pairs = list(zip(images, views, strict=True))
-    statistics = [appearance.statistics(image, view if view.any() else None) for image, view in pairs]
-    thumbnails = [appearance.thumbnail(image, view) for image, view in pairs]
-    return np.stack(statistics), np.stack(thumbnails), indices
+    found = []
+    for path in evenly_spaced(frames, _APPEARANCE_FRAMES):
+        image = image_files.read_image(path)
+        index = match_overlay(overlays, image)
+        view = ~overlays[index].mask
+        statistics = appearance.statistics(image, view if view.any() else None)
+        found.append((statistics, appearance.thumbnail(image, view), index))
+    statistics, thumbnails, indices = map(np.array, zip(*found, strict=True))
+    return statistics, thumbnails, indices
 
 
 def _assumed_cameras(lens: str, source: Path, target: Path) -> tuple[Camera, Camera] | None:

@@ -20,19 +20,13 @@ _SPREAD = (0.93, 1.85)
 
 @dataclass(frozen=True)
 class SourceFov:
-    """Range of the source's horizontal field of view.
-
-    Attributes:
-        range_deg: least and largest field of view (degrees).
-        report: the evidence in sentences; empty where the range was given.
-    """
+    """Least and largest horizontal field of view of the source; the evidence, where the range was not given."""
 
     range_deg: tuple[float, float]
     report: str = ""
 
     @property
     def range_rad(self) -> tuple[float, float]:
-        """Least and largest field of view (rad)."""
         least, largest = np.radians(self.range_deg)
         return float(least), float(largest)
 
@@ -40,19 +34,13 @@ class SourceFov:
 def choose_source_fov(
     paths: Sequence[str | Path], target_fov: float, given_deg: Sequence[float] | None = None
 ) -> SourceFov:
-    """Choose the range of the source's horizontal field of view.
+    """Choose the range of the source's horizontal field of view, or return the given one.
 
     The range surrounds the estimate from the source images. It moves up until its upper end covers the target's field
-    of view, at most :data:`MAX_FILL_FOV_RAD`.
-
-    Args:
-        paths: source images of one camera.
-        target_fov: horizontal field of view of the target (rad), see :func:`horizontal_fov`.
-        given_deg: least and largest field of view (degrees); returned as they are.
+    of view ``target_fov`` (rad), at most :data:`MAX_FILL_FOV_RAD`.
     """
     if given_deg is not None:
-        least, largest = given_deg
-        return SourceFov((least, largest))
+        return SourceFov((given_deg[0], given_deg[1]))
     estimate = field_of_view.estimate_field_of_view(paths)
     middle = max(estimate.angle_rad, min(target_fov, MAX_FILL_FOV_RAD) / _SPREAD[1])
     least, largest = (round(float(np.degrees(factor * middle)), 2) for factor in _SPREAD)
@@ -63,12 +51,7 @@ def choose_source_fov(
 def horizontal_fov(lens: models.Camera, mask: np.ndarray) -> float:
     """Return the horizontal field of view (rad) of an undistorted camera that covers the lens's middle rows.
 
-    Args:
-        lens: target camera at the mask's size, with a principal point (``cy``).
-        mask: ``bool (H, W)`` of the overlay.
-
-    Returns:
-        The angle; 0 where the overlay covers the middle rows.
+    It is 0 where the overlay's mask ``bool (H, W)``, of the lens's size, covers these rows.
     """
     rows, columns = np.nonzero(~mask)
     middle = abs(rows - lens.cy) < len(mask) / 20
