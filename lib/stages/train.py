@@ -69,10 +69,7 @@ class TrainOptions(Options):
 
 
 def train(options: TrainOptions) -> Path:
-    """Train on the augmented set of the run folder.
-
-    Returns:
-        The best checkpoint by validation mIoU.
+    """Train on the augmented set of the run folder; return the best checkpoint by validation mIoU.
 
     Raises:
         InputError: no augmented set, an unknown recipe, entries or weights that do not fit, or a folder of other
@@ -94,7 +91,10 @@ def train(options: TrainOptions) -> Path:
             launch(run, hardware, cfg.max_iters, cfg.num_workers)
             results["checkpoint"] = _best(run).name
             results["val_mIoU"] = max(scalars(run.folder).get("mIoU", ([], [float("nan")]))[1])
-            _write_curves(run)
+            figure = plots.curves(scalars(run.folder))
+            with whole_file(run.curves) as temporary:
+                figure.savefig(temporary, dpi=100)
+            plt.close(figure)
     return _best(run)
 
 
@@ -110,14 +110,6 @@ def scalars(out: str | Path) -> dict[str, tuple[Sequence[float], Sequence[float]
     for path in sorted(Run(out).train.glob("*/vis_data/scalars.json")):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            for name in SCALARS:
-                if name in entry:
-                    values[name][entry["step"]] = entry[name]
+            for name in values.keys() & entry.keys():
+                values[name][entry["step"]] = entry[name]
     return {name: (sorted(steps), [steps[step] for step in sorted(steps)]) for name, steps in values.items() if steps}
-
-
-def _write_curves(run: Run) -> None:
-    figure = plots.curves(scalars(run.folder))
-    with whole_file(run.curves) as temporary:
-        figure.savefig(temporary, dpi=100)
-    plt.close(figure)

@@ -65,7 +65,12 @@ def check_submission(
     """
     submission = Path(submission)
     table = layout.read_table(submission, COLUMNS)
-    _check_rows(submission, table["id"].tolist(), layout.read_sample(data))
+    found, expected = table["id"].tolist(), layout.read_sample(data)
+    raise_faults(submission.parent, layout.compare_ids(submission, found, expected, "sample_submission.csv"))
+    for line, (row, wanted) in enumerate(zip(found, expected, strict=True), start=2):
+        if row != wanted:
+            difference = f"line {line} is {row} (expected: {wanted}, as in sample_submission.csv)"
+            raise InputError(Fault(submission, difference, "Write the rows in the sample's order."))
     images = [item.id for item in layout.read_split(data, "test")]
     runs = dict(zip(table["id"], table["mask_rle"], strict=True))
 
@@ -76,21 +81,13 @@ def check_submission(
             different = decode_row(submission, row, runs[row], size) != (mask == c)
             if different.any():
                 y, x = divmod(int(different.argmax()), size[0])
-                found = f"{row} differs from {path} in {different.sum()} pixels, first at x {x}, y {y}"
-                raise InputError(Fault(submission, found, "Write the submission again."))
+                difference = f"{row} differs from {path} in {different.sum()} pixels, first at x {x}, y {y}"
+                raise InputError(Fault(submission, difference, "Write the submission again."))
         return np.bincount(mask.ravel(), minlength=IGNORE)[: len(CLASSES)]
 
     counts = np.array(per_image(compare, images, submission.parent, "check"))
     shares = counts.sum(axis=0) / (len(images) * size[0] * size[1])
     return pd.DataFrame({"pixels": shares, "images": (counts > 0).sum(axis=0)}, index=pd.Index(CLASSES, name="class"))
-
-
-def _check_rows(submission: Path, found: list[str], expected: list[str]) -> None:
-    raise_faults(submission.parent, layout.compare_ids(submission, found, expected, "sample_submission.csv"))
-    for line, (row, wanted) in enumerate(zip(found, expected, strict=True), start=2):
-        if row != wanted:
-            difference = f"line {line} is {row} (expected: {wanted}, as in sample_submission.csv)"
-            raise InputError(Fault(submission, difference, "Write the rows in the sample's order."))
 
 
 def per_image(work: Callable, images: Sequence[str], folder: str | Path, title: str) -> list:
