@@ -44,8 +44,7 @@ class AugmentOptions(Options):
     out: str = option("../outputs/demo", "run folder", identity=False)
     augment: bool = option(True, "False: resize the source only, the baseline to compare with")
     lens: Literal["estimated", "random", "fixed", "none"] = option(
-        "estimated",
-        "estimated: from target frames; random: one per image; fixed: the middle of the random ones; none",
+        "estimated", "estimated: from target frames; random: one per image; fixed: the middle of the random ones; none"
     )
     cameras_file: str | None = option(None, "YAML with the known source and target cameras, used instead")
     source_fov_deg: Annotated[list[Degrees], Len(2, 2)] | None = option(

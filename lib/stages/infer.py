@@ -28,8 +28,7 @@ class InferInputs(Options):
     data: str = option("../data/sample", "data set in the competition's layout", identity=False)
     out: str = option("../outputs/demo", "run folder, with the result of 02_train", identity=False)
     checkpoint: str | Annotated[list[str], Len(1)] | None = option(
-        None,
-        "file, URL or release; a list is averaged; target: best on target frames; None: on validation images",
+        None, "file, URL or release; a list is averaged; target: best on target frames; None: on validation images"
     )
 
 
@@ -76,7 +75,6 @@ class InferOptions(TestTimeOptions, InferInputs):
         return evenly_spaced([item.image for item in items], _STATISTICS_IMAGES)
 
     def needs_camera(self) -> bool:
-        """Return whether an option needs the target camera."""
         return bool(self.rectified_views or self.apply_overlay)
 
     def identity(self) -> dict:

@@ -42,8 +42,7 @@ class TrainOptions(Options):
     max_iters: Count | None = option(None, "length of the training in iterations; None: the recipe's")
     batch_size: Count | None = option(None, "crops per process; None: the recipe's")
     load_from: str | dict | None = option(
-        None,
-        'weights to start from: file, URL, name of a release, or {"checkpoint": ..., "classes": "ade20k"}',
+        None, 'weights to start from: file, URL, name of a release, or {"checkpoint": ..., "classes": "ade20k"}'
     )
     self_training: bool = option(False, "learn from the target's unlabelled frames as well")
     seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")
@@ -89,19 +88,16 @@ def train(options: TrainOptions) -> Path:
         with run.recorded("train", options) as results:
             results["processes"] = hardware.processes
             launch(run, hardware, cfg.max_iters, cfg.num_workers)
-            results["checkpoint"] = _best(run).name
+            best = run.best_checkpoint()
+            if best is None:
+                raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
+            results["checkpoint"] = best.name
             results["val_mIoU"] = max(scalars(run.folder).get("mIoU", ([], [float("nan")]))[1])
             figure = plots.curves(scalars(run.folder))
             with whole_file(run.curves) as temporary:
                 figure.savefig(temporary, dpi=100)
             plt.close(figure)
-    return _best(run)
-
-
-def _best(run: Run) -> Path:
-    if best := run.best_checkpoint():
-        return best
-    raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
+    return best
 
 
 def scalars(out: str | Path) -> dict[str, tuple[Sequence[float], Sequence[float]]]:

@@ -44,17 +44,14 @@ class TargetCamera:
     """The target camera, as far as it is known.
 
     Attributes:
-        overlay: the most frequent overlay.
         lens: the estimated or given camera; None: each image draws a random lens.
         source: the given source camera; None: each image draws its field of view. With it, neither lens is random.
         statistics: ``float32 (N, 2, 3)``, mean and deviation of the colours of N target frames.
         thumbnails: ``uint8 (N, 72, 128, 3)`` RGB, the same frames.
-        appearance: one of :data:`APPEARANCES`.
-        more_overlays: further overlays, where the overlay changed between the frames.
+        more_overlays: less frequent overlays.
         overlay_shares: share of the frames that show each overlay; they sum to 1.
         frame_overlays: ``int (N,)``, the overlay that each frame shows; None: all show the first.
         source_fov: range of the source's horizontal field of view (rad), where its camera is not given.
-        mirror: whether mirror images of the source fill the view beyond it, see :mod:`lib.camera.mirror`.
     """
 
     overlay: Overlay
