@@ -81,7 +81,7 @@ def cells(mask: np.ndarray) -> np.ndarray:
 
 
 def _step(size: tuple[int, int]) -> int:
-    """Return the pixels per cell."""
+    """Return the pixels per cell of an image."""
     return int(np.clip(max(size) // 120, 4, 32))
 
 
@@ -89,11 +89,8 @@ def _step(size: tuple[int, int]) -> int:
 class MirrorRemap:
     """A source image and its mirror images, with the methods of a :class:`lib.camera.remap.Remap`.
 
-    Attributes:
-        size: (width, height) in which the copies are pasted.
-        window: rows and columns of it that are the result.
-        copies: the image and its mirror images: rows and columns of its box, its map there, and the pixels that show
-            it, ``uint8 (h, w)``; each pixel shows one at most.
+    They are pasted into an image of ``size``, of which ``window`` is the result. Each of ``copies`` has the rows and
+    columns of its box, its map there, and the pixels ``uint8 (h, w)`` that show it; each pixel shows one at most.
     """
 
     size: tuple[int, int]
@@ -129,8 +126,7 @@ class MirrorRemap:
 def cached_mirror_remap(target: Camera, source: Pinhole, turn, region, shift, seen: np.ndarray) -> MirrorRemap:
     """Build the maps of a source image and its mirror images, or return them where they are among the last two.
 
-    Arguments as :func:`lib.camera.remap.build_remap`; ``seen``: :func:`cells` of the target's overlay, outside of which
-    nothing is built.
+    Arguments as :func:`lib.camera.remap.build_remap`. Nothing is built outside ``seen``, the overlay's :func:`cells`.
     """
     turned = tuple(np.asarray(turn, dtype=np.float64).ravel())
     region = tuple(region or (0, 0, target.width, target.height))

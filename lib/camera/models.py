@@ -46,11 +46,7 @@ class Camera:
 
     @classmethod
     def from_fov(cls, size: tuple[int, int], hfov_rad: float, *shape, **named) -> Self:
-        """Build a centred camera whose width covers a horizontal field of view; ``shape``: the model's own fields.
-
-        Raises:
-            ValueError: the field of view exceeds the lens's.
-        """
+        """Build a centred camera whose width covers a horizontal field of view; ``shape``: the model's own fields."""
         width, height = size
         unit = cls(width, height, 1.0, 1.0, (width - 1) / 2, (height - 1) / 2, *shape, **named)
         if not 0 < hfov_rad / 2 < unit.max_angle:

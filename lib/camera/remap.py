@@ -135,7 +135,6 @@ class Remap:
 
     @cached_property
     def _shrinks(self) -> np.ndarray:
-        """Pixels where the map shrinks the source, ``bool (H, W)``."""
         shrinks = np.repeat(np.repeat(self._area > _SHRINKS, CELL, axis=0), CELL, axis=1)
         return shrinks[: self.grid.size[1], : self.grid.size[0]][self.window]
 
@@ -180,11 +179,9 @@ def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=No
     """Build the map from a source camera's images to a target camera's, right to 0.05 pixels.
 
     Args:
-        turn: ``(3, 3)`` rotation from target to source rays; the target camera looks along ``turn[:, 2]`` of the
-            source. None: both look the same way.
+        turn: ``(3, 3)`` rotation from target to source rays; None: both look the same way.
         region: (x, y, width, height) of the target image; None for all of it.
         shift: position of the target camera along the source camera's axes, in distances to the scene; below 1.
-        shared, slack: fields of the :class:`Remap`.
     """
     x0, y0, width, height = region or (0, 0, target.width, target.height)
     turn = np.eye(3) if turn is None else turn

@@ -96,8 +96,8 @@ def infer(options: InferOptions) -> Path:
     Finished masks are kept: an interrupted run continues.
 
     Raises:
-        InputError: unfinished training, a checkpoint that does not fit, faulty test images, an option that needs an
-            unknown camera, or a folder of other options or inputs.
+        InputError: unfinished training, a checkpoint that does not fit, an option that needs an unknown camera, faulty
+            images, or a folder of other options or inputs.
     """
     from lib.prediction.predictor import Predictor  # here, because mmseg takes seconds to import
 

@@ -36,11 +36,7 @@ class SubmitOptions(Options):
 
 
 def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
-    """Write ``submission.csv`` from the masks in the run folder; return it with its class frequencies.
-
-    Raises:
-        InputError: masks missing, unreadable or with values that are no class id; faulty tables.
-    """
+    """Write ``submission.csv`` from the masks in the run folder; return it with its class frequencies."""
     run = Run(options.out)
     layout.read_sample(options.data)
     if not run.masks.is_dir():

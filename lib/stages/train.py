@@ -71,8 +71,7 @@ def train(options: TrainOptions) -> Path:
     """Train on the augmented set of the run folder; return the best checkpoint by validation mIoU.
 
     Raises:
-        InputError: no augmented set, an unknown recipe, entries or weights that do not fit, or a folder of other
-            options or inputs.
+        InputError: no augmented set, entries or weights that do not fit, or a folder of other options or inputs.
         RuntimeError: the training process failed; carries its last lines.
     """
     run, hardware = Run(options.out), Hardware.detect(options.processes)

@@ -26,14 +26,14 @@ COLUMNS = ("id", "mask_rle")
 
 
 def write_submission(path: str | Path, masks: str | Path, data: str | Path, size: tuple[int, int]) -> pd.DataFrame:
-    """Write a CSV with the sample submission's rows in its order, which gets its name only after the check.
+    """Write a CSV with the sample submission's rows, and return the class frequencies of :func:`check_submission`.
+
+    The file gets its name only after the check.
 
     Args:
         masks: folder with one class-id PNG per test image, ``<id>.png``, of any size.
-        data: data set in the competition's layout (``test.csv``, ``sample_submission.csv``).
+        data: data set in the competition's layout.
         size: (width, height) to which masks are resized.
-
-    Returns the class frequencies of :func:`check_submission`.
 
     Raises:
         InputError: masks missing, unreadable or with values that are no class id; faulty tables.
@@ -59,9 +59,6 @@ def check_submission(
 
     Arguments as :func:`write_submission`. Returns a row per scored class, by name; ``pixels`` is the share of all
     pixels (0-1), ``images`` the number of images in which the class occurs.
-
-    Raises:
-        InputError: names the first differences, or the faulty files.
     """
     submission = Path(submission)
     table = layout.read_table(submission, COLUMNS)

@@ -163,10 +163,7 @@ class TargetCamera:
         return cv2.add(rendered, change, dtype=cv2.CV_8U)
 
     def write(self, folder: str | Path, **notes) -> None:
-        """Write ``camera.yaml`` (with ``notes``), ``appearance.npz``, and per overlay a mask and an image.
-
-        The overlays are ``overlay_mask.png`` and ``overlay.png``, then ``overlay_mask_1.png`` and so on.
-        """
+        """Write ``camera.yaml`` (with ``notes``), ``appearance.npz``, and per overlay a mask and an image."""
         folder, arrays, overlays = Path(folder), {"statistics": self.statistics, "thumbnails": self.thumbnails}, []
         for index, (overlay, share) in enumerate(zip(self.overlays, self.overlay_shares, strict=True)):
             mask_file, image_file = _overlay_files(folder, index)
@@ -191,7 +188,7 @@ class TargetCamera:
 
     @classmethod
     def read(cls, folder: str | Path) -> TargetCamera:
-        """Read what :meth:`write` wrote into ``folder``."""
+        """Read what :meth:`write` wrote."""
         folder = Path(folder)
         found, arrays = read_yaml(folder / _YAML), np.load(folder / _APPEARANCE)
         overlays = [
