@@ -1,7 +1,7 @@
 """Smooth pixel maps: exact on a coarse grid, interpolated by cubics in between.
 
-One exact pixel in 256 gives the others to a few hundredths of a pixel. An exact value in the middle of each cell checks
-its cubics; a cell that fails gets a finer grid, and what fails there is computed pixel by pixel.
+An exact value in the middle of each cell checks its cubics. A cell that fails gets a finer grid; what fails there is
+computed pixel by pixel.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class Grid:
         nodes: ``float32 (2, n + 3, m + 3)``, x and y at every ``CELL``-th target pixel, from one cell before the first.
         far: ``bool (n, m)``, cells far outside the source image.
         area: ``float64 (n, m)``, source pixels per target pixel in each cell; 0 where it is not known.
-        size: (width, height).
         cells: ``int (2, K)``, row and column of the cells that need a finer grid.
         values: ``float32 (2, K, CELL, CELL)``, their source pixels.
     """
@@ -59,12 +58,9 @@ class Grid:
     values: np.ndarray
 
     def planes(self, lines) -> tuple[np.ndarray, np.ndarray]:
-        """Return factor * x + offset and the same of y, ``float32 (height, width)`` each.
+        """Return factor * x + offset and the same of y, ``float32 (height, width)``; far cells lie outside any image.
 
-        Far cells get a value outside of every image.
-
-        Args:
-            lines: ((factor, offset) of x, (factor, offset) of y), each a number or ``(n, m)``, one per cell.
+        ``lines``: ((factor, offset) of x, (factor, offset) of y), each a number or ``(n, m)``, one per cell.
         """
         return self._plane(0, *lines[0]), self._plane(1, *lines[1])
 
@@ -78,10 +74,9 @@ class Grid:
         rows = rows * np.repeat(factor, CELL, axis=1)[:, None]
         rows += np.repeat(offset.astype(np.float32), CELL, axis=1)[:, None]
         plane = np.matmul(_CUBIC, rows)
-        if self.cells.size:
-            factors, offsets = (line[*self.cells].astype(np.float32)[:, None, None] for line in (factor, offset))
-            cells = plane.reshape(n, CELL, m, CELL)
-            cells[self.cells[0], :, self.cells[1]] = self.values[axis] * factors + offsets
+        factors, offsets = (line[*self.cells].astype(np.float32)[:, None, None] for line in (factor, offset))
+        cells = plane.reshape(n, CELL, m, CELL)
+        cells[self.cells[0], :, self.cells[1]] = self.values[axis] * factors + offsets
         return plane.reshape(n * CELL, m * CELL)[: self.size[1], : self.size[0]]
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -96,16 +91,13 @@ class Grid:
 
 
 def build_grid(exact: Callable, size: tuple[int, int], source: tuple[int, int]) -> Grid:
-    """Build the grid of a pixel map.
+    """Build the grid of a pixel map from a target to a source of these (width, height).
 
-    Args:
-        exact: function from x and y of target pixels to source pixels ``(..., 2)``; NaN where there are none.
-        size: (width, height) of the target.
-        source: (width, height) of the source.
+    ``exact``: from x and y of target pixels to source pixels ``(..., 2)``; NaN where there are none.
     """
     columns, rows = (np.arange(-1, -(-n // CELL) + 2.0) * CELL for n in size)
     middles = np.meshgrid(columns[1:-2] + CELL / 2, rows[1:-2] + CELL / 2)
-    nodes, middle = _at_both(exact, np.meshgrid(columns, rows), middles)
+    nodes, middle = exact(*np.meshgrid(columns, rows)), exact(*middles)
     with np.errstate(invalid="ignore", over="ignore"):
         cubic, area = _cubic_middles(nodes)
         error = np.abs(cubic - middle).max(axis=-1)
@@ -113,13 +105,12 @@ def build_grid(exact: Callable, size: tuple[int, int], source: tuple[int, int]) 
         area = np.where((error <= _ROUGH) & np.isfinite(area), area, 0)
         # Beside a cell that fails, the next one may be right in its middle by chance.
         fails = cv2.dilate(fails.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        inner = nodes[1:-1, 1:-1]
-        near = _near([inner[:-1, :-1], inner[:-1, 1:], inner[1:, :-1], inner[1:, 1:], middle], source)
-    cells = rows, columns = np.nonzero(fails & near)
+        near = _near(nodes, middle, source)
+    rows, columns = np.nonzero(fails & near)
     values = _finer(exact, rows, columns, source) if rows.size else np.empty((0, CELL, CELL, 2))
     nodes = np.nan_to_num(nodes, nan=0.0).clip(-_FAR, _FAR)
     nodes, values = (np.ascontiguousarray(np.moveaxis(a, -1, 0), dtype=np.float32) for a in (nodes, values))
-    return Grid(nodes, fails & ~near, area, size, np.array(cells), values)
+    return Grid(nodes, fails & ~near, area, size, np.array([rows, columns]), values)
 
 
 def _cubic_middles(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,8 +126,10 @@ def _cubic_middles(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return read(down, _MIDDLE), np.abs(across_x * down_y - across_y * down_x)
 
 
-def _near(points: list[np.ndarray], source: tuple[int, int]) -> np.ndarray:
-    """Return whether each cell, of which ``points (..., 2)`` are known, may show some of the source image."""
+def _near(nodes: np.ndarray, middle: np.ndarray, source: tuple[int, int]) -> np.ndarray:
+    """Return whether each cell may show some of the source image, ``bool (..., n, m)``."""
+    up, down = nodes[..., 1:-2, 1:-1, :], nodes[..., 2:-1, 1:-1, :]
+    points = [up[..., :-1, :], up[..., 1:, :], down[..., :-1, :], down[..., 1:, :], middle]
     low, high = np.fmin.reduce(points), np.fmax.reduce(points)
     margin = 0.15 * np.minimum(high - low, source) + 1
     return ((high + margin >= 0) & (low - margin <= source)).all(axis=-1)
@@ -149,40 +142,18 @@ def _finer(exact: Callable, rows: np.ndarray, columns: np.ndarray, source: tuple
     def places(steps):
         return np.broadcast_arrays(x0[:, None, None] + steps[None, None], y0[:, None, None] + steps[None, :, None])
 
+    def read(weights):  # at ``weights (i, j)``, the cubics through nodes ``(K, j, j, 2)``: ``(K, i, i, 2)``
+        return np.einsum("ia,kabc,jb->kijc", weights, nodes, weights, optimize=True)
+
     steps = np.arange(-1.0, _STEPS + 2) * _FINE
-    nodes, middle = _at_both(exact, places(steps), places(steps[1:-2] + _FINE / 2))
+    nodes, middle = exact(*places(steps)), exact(*places(steps[1:-2] + _FINE / 2))
     # A place without a source pixel spoils the cubics that read it, and only those.
     nodes = np.nan_to_num(nodes, nan=_FAR).clip(-_FAR, _FAR)
-    inner = nodes[:, 1:-1, 1:-1]
     with np.errstate(invalid="ignore", over="ignore"):
-        near = _near([inner[:, :-1, :-1], inner[:, :-1, 1:], inner[:, 1:, :-1], inner[:, 1:, 1:], middle], source)
-        fails = ~(np.abs(_read(_FINE_MIDDLE, nodes) - middle).max(axis=-1) <= _TOLERANCE)
-        fails |= fails.any(axis=(1, 2), keepdims=True)
-    values = _read(_FINE_CUBIC, nodes)
-    values[_each_pixel(fails)] = _OUTSIDE
-    k, row, column = np.nonzero(_each_pixel(fails & near))
+        near = _near(nodes, middle, source)
+        fails = ~(np.abs(read(_FINE_MIDDLE) - middle) <= _TOLERANCE).all(axis=(1, 2, 3))
+    values = read(_FINE_CUBIC)
+    values[fails] = _OUTSIDE
+    k, row, column = np.nonzero(np.kron(near & fails[:, None, None], np.ones((1, _FINE, _FINE), bool)))
     values[k, row, column] = np.nan_to_num(exact(x0[k] + column, y0[k] + row), nan=_OUTSIDE)
     return values.clip(-_FAR, _FAR)
-
-
-def _at_both(exact: Callable, first, second) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``exact`` at two sets of places (x, y) in one call, since most of a call's time is its overhead."""
-    values = exact(*(np.concatenate([a.ravel(), b.ravel()]) for a, b in zip(first, second, strict=True)))
-    count = first[0].size
-    return values[:count].reshape(*first[0].shape, 2), values[count:].reshape(*second[0].shape, 2)
-
-
-def _read(weights: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Read cubics through nodes ``(K, j, j, 2)`` at the places of ``weights (i, j)``: ``(K, i, i, 2)``."""
-    return np.einsum("ia,kabc,jb->kijc", weights, nodes, weights, optimize=True)
-
-
-def _each_pixel(cells: np.ndarray) -> np.ndarray:
-    """Repeat every value of ``(K, i, i)`` for each of its ``_FINE`` x ``_FINE`` pixels."""
-    return np.repeat(np.repeat(cells, _FINE, axis=1), _FINE, axis=2)
-
-
-def spread_out(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Repeat every value of ``(n, m)`` for each pixel of its cell, in an image of ``size`` = (width, height)."""
-    whole = cells.shape[1] * CELL, cells.shape[0] * CELL
-    return cv2.resize(cells, whole, interpolation=cv2.INTER_NEAREST)[: size[1], : size[0]]

@@ -1,24 +1,161 @@
 """Camera models: pinhole, four fisheye families and the double sphere.
 
 Cameras look along +z with x to the right and y down; pixel centres are at integer coordinates, as in OpenCV.
+A ray at the angle ``theta`` (rad) to the axis lands ``r = radius(theta)`` focal lengths from the principal point.
 Rays and pixels outside a model's valid domain become NaN, so a chain of calls needs one test with ``numpy.isfinite``.
-
-In the formulas ``r`` is the distance from the principal point in focal lengths, ``theta`` the ray's angle to the axis.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import yaml
+from numpy.polynomial import polynomial
 
-from lib.camera.radial import BEHIND, Camera, Polynomial
 from lib.errors import InputError
+
+BEHIND = float(np.nextafter(np.pi, 0))
+"""The largest angle of any lens (rad); the direction straight behind would be a circle instead of a point."""
+_TINY = 1e-300  # keeps 0 / 0 from being NaN on the optical axis
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Base class of all camera models; ``fx``, ``fy``, ``cx``, ``cy`` are in pixels."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def __post_init__(self):
+        for field in fields(Camera):
+            value, whole = getattr(self, field.name), field.name in ("width", "height")
+            valid = isinstance(value, Integral if whole else Real) and isfinite(value)
+            if not valid or (value <= 0 and field.name not in ("cx", "cy")):
+                expected = "a whole number above 0" if whole else "a number" + " above 0" * (field.name[0] == "f")
+                raise ValueError(f"camera {type(self).__name__}: {field.name} is {value!r} (expected: {expected})")
+
+    @classmethod
+    def from_fov(cls, size: tuple[int, int], hfov_rad: float, *shape, **named) -> Self:
+        """Build a centred camera whose width covers a horizontal field of view; ``shape``: the model's own fields."""
+        width, height = size
+        unit = cls(width, height, 1.0, 1.0, (width - 1) / 2, (height - 1) / 2, *shape, **named)
+        if not 0 < hfov_rad / 2 < unit.max_angle:
+            raise ValueError(f"hfov_rad: {hfov_rad:.3f} (expected: above 0 and below {2 * unit.max_angle:.3f})")
+        f = width / 2 / float(unit.radius(np.asarray(hfov_rad / 2)))
+        return replace(unit, fx=f, fy=f)
+
+    @property
+    def max_angle(self) -> float:
+        """Largest angle to the axis (rad) of the valid domain, in which the radius grows with the angle."""
+        raise NotImplementedError
+
+    def radius(self, theta: np.ndarray) -> np.ndarray:
+        """Return the distance from the principal point (focal lengths) of rays at angles to the axis (rad)."""
+        raise NotImplementedError
+
+    def angle(self, radius: np.ndarray) -> np.ndarray:
+        """Invert :meth:`radius`; beyond the valid domain the result is anything finite or NaN."""
+        raise NotImplementedError
+
+    def project(self, rays) -> np.ndarray:
+        """Project directions ``float (..., 3)`` of any length to pixels (x, y), ``float64 (..., 2)``."""
+        rays = np.asarray(rays, dtype=np.float64)
+        across = np.hypot(rays[..., 0], rays[..., 1])
+        theta = np.arctan2(across, rays[..., 2])
+        theta = np.where(theta <= self.max_angle, theta, np.nan)
+        scale = self.radius(theta) / np.maximum(across, _TINY)
+        return rays[..., :2] * scale[..., None] * (self.fx, self.fy) + (self.cx, self.cy)
+
+    def unproject(self, pixels) -> np.ndarray:
+        """Return the unit rays ``float64 (..., 3)`` of pixels (x, y), ``float (..., 2)``."""
+        xy = (np.asarray(pixels, dtype=np.float64) - (self.cx, self.cy)) / (self.fx, self.fy)
+        radius = np.hypot(xy[..., 0], xy[..., 1])
+        largest = self.radius(np.asarray(self.max_angle)) * (1 + 1e-12)
+        theta = self.angle(np.where(radius <= largest, radius, np.nan))
+        across = np.sin(theta) / np.maximum(radius, _TINY)
+        return np.concatenate([xy * across[..., None], np.cos(theta)[..., None]], axis=-1)
+
+    def rays(self) -> np.ndarray:
+        """Return the unit ray of every pixel, ``float64 (height, width, 3)``; NaN outside the valid domain."""
+        return self.unproject(np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), axis=-1))
+
+    def scaled(self, size: tuple[int, int]) -> Self:
+        """Return the same camera for images of ``size`` = (width, height)."""
+        sx, sy = size[0] / self.width, size[1] / self.height
+        cx, cy = (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
+        return replace(self, width=int(size[0]), height=int(size[1]), fx=self.fx * sx, fy=self.fy * sy, cx=cx, cy=cy)
+
+    def to_dict(self) -> dict:
+        """Return plain numbers, text and lists, which :func:`lib.camera.models.from_dict` reads."""
+        plain = {k: np.asarray(v).tolist() for k, v in asdict(self).items()}  # NumPy's numbers become Python's
+        return {"model": type(self).__name__, **plain}
+
+
+class Polynomial(Camera):
+    """A camera whose radius is a polynomial of the angle; its last field holds the coefficients of ``_POWERS``."""
+
+    _POWERS: ClassVar[tuple[int, int, int, int]]
+    _CELLS, _STEPS = 1024, 12
+
+    def __post_init__(self):
+        super().__post_init__()
+        field = fields(self)[-1].name
+        given = getattr(self, field)
+        try:
+            values = tuple(map(float, given))
+        except (TypeError, ValueError):
+            values = ()
+        if len(values) != 4 or not all(map(isfinite, values)):
+            raise ValueError(f"camera {type(self).__name__}: {field} is {given!r} (expected: four numbers)")
+        object.__setattr__(self, field, values)
+
+    @property
+    def _coefficients(self) -> np.ndarray:
+        """Coefficients of theta^0, theta^1 and so on."""
+        coefficients = np.zeros(10)
+        coefficients[1] = 1
+        coefficients[list(self._POWERS)] = getattr(self, fields(self)[-1].name)
+        return coefficients
+
+    @cached_property
+    def max_angle(self) -> float:
+        slope = polynomial.polyder(self._coefficients)
+        # Without the trimming, a last coefficient of 1e-300 makes the search for roots overflow.
+        roots = polynomial.polyroots(polynomial.polytrim(slope, 1e-12 * np.abs(slope).max()))
+        turning = [root.real for root in roots if abs(root.imag) < 1e-9 and root.real > 0]
+        return float(min([BEHIND, *turning]))
+
+    def radius(self, theta: np.ndarray) -> np.ndarray:
+        return polynomial.polyval(theta, self._coefficients)
+
+    def angle(self, radius: np.ndarray) -> np.ndarray:
+        """Invert by Newton's method from a table, and by bisection where a step would leave the table's cell."""
+        angles = np.linspace(0, self.max_angle, self._CELLS + 1)
+        radii = self.radius(angles)
+        cell = np.clip(np.searchsorted(radii, radius), 1, self._CELLS)
+        low, high = angles[cell - 1], angles[cell]
+        theta = np.interp(radius, radii, angles)
+        slope = polynomial.polyder(self._coefficients)
+        for _ in range(self._STEPS):
+            error = self.radius(theta) - radius
+            low, high = np.where(error < 0, theta, low), np.where(error > 0, theta, high)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = theta - error / polynomial.polyval(theta, slope)
+            before, theta = theta, np.where((step >= low) & (step <= high), step, (low + high) / 2)
+            # Newton's error is about the square of its last step.
+            if not (np.abs(theta - before) > 1e-8).any():
+                break
+        return np.where(np.isnan(radius), np.nan, theta)
 
 
 @dataclass(frozen=True)
@@ -71,18 +208,6 @@ class ClassicFisheye(Camera):
         return factor * np.arcsin(np.minimum(radius / factor, 1))  # a rounding error above 1 is still the rim
 
 
-def _four_numbers(camera: Camera, field: str) -> None:
-    """Turn a field of four numbers into a tuple of floats; raise a ValueError where it holds anything else."""
-    given = getattr(camera, field)
-    try:
-        values = tuple(map(float, given))
-    except (TypeError, ValueError):
-        values = ()
-    if len(values) != 4 or not all(map(isfinite, values)):
-        raise ValueError(f"camera {type(camera).__name__}: {field} is {given!r} (expected: four numbers)")
-    object.__setattr__(camera, field, values)
-
-
 @dataclass(frozen=True)
 class Fisheye(Polynomial):
     """Kannala-Brandt fisheye with OpenCV's four coefficients.
@@ -92,16 +217,7 @@ class Fisheye(Polynomial):
     """
 
     k: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-
-    def __post_init__(self):
-        super().__post_init__()
-        _four_numbers(self, "k")
-
-    @property
-    def _coefficients(self) -> np.ndarray:
-        coefficients = np.zeros(10)
-        coefficients[1], coefficients[3::2] = 1.0, self.k
-        return coefficients
+    _POWERS = (3, 5, 7, 9)
 
 
 @dataclass(frozen=True)
@@ -114,16 +230,12 @@ class RadialPolynomial(Polynomial):
     """
 
     a: tuple[float, float, float, float]
+    _POWERS = (1, 2, 3, 4)
 
     def __post_init__(self):
         super().__post_init__()
-        _four_numbers(self, "a")
         if self.a[0] <= 0:
             raise ValueError(f"camera RadialPolynomial: a1 is {self.a[0]} (expected: above 0)")
-
-    @property
-    def _coefficients(self) -> np.ndarray:
-        return np.array([0.0, *self.a])
 
 
 @dataclass(frozen=True)
@@ -169,11 +281,7 @@ MODELS = {m.__name__: m for m in (Pinhole, Fisheye, ClassicFisheye, RadialPolyno
 
 
 def from_dict(values: dict) -> Camera:
-    """Build the camera from the values of :meth:`Camera.to_dict`.
-
-    Raises:
-        ValueError: unknown model, or fields missing, too many or out of range.
-    """
+    """Build the camera from the values of :meth:`Camera.to_dict`; raise a ValueError where they describe none."""
     values = dict(values)
     name = values.pop("model", None)
     if name not in MODELS:
@@ -186,11 +294,7 @@ def from_dict(values: dict) -> Camera:
 
 
 def from_yaml(path: str | Path) -> Camera:
-    """Read the camera in a file that holds the values of :meth:`Camera.to_dict`.
-
-    Raises:
-        InputError: no such file, or no camera in it.
-    """
+    """Read the camera in a file that holds the values of :meth:`Camera.to_dict`."""
     try:
         return from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -12,7 +11,6 @@ from lib.dataset.classes import POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN
 
 THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)
 """Classes thinner than a pixel of a shrunk label."""
-_IS_THIN = np.isin(np.arange(256), THIN).astype(np.uint8)[None] * 255
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Pyramid:
     """
 
     crop: tuple[slice, slice]
-    levels: tuple[tuple[int, int, int, int, int], ...]
+    levels: list[tuple[int, int, int, int, int]]
 
     @classmethod
     def build(cls, crop: tuple[slice, slice], least: int, most: int) -> Pyramid:
@@ -35,8 +33,8 @@ class Pyramid:
         for level in range(least, most + 1):
             height, width = (max(1, (side.stop - side.start) >> level) for side in crop)
             levels.append((level, x, y, width, height))
-            x, y = (x + width + 2, 1) if len(levels) == 1 else (x, y + height + 2)
-        return cls(crop, tuple(levels))
+            x, y = (x + width + 2, 1) if level == least else (x, y + height + 2)
+        return cls(crop, levels)
 
     def atlas(self, image: np.ndarray) -> np.ndarray:
         """Return all levels of ``uint8 (h, w)`` or ``(h, w, 3)`` in one image."""
@@ -52,20 +50,6 @@ class Pyramid:
             cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE, dst=framed)
         return atlas
 
-
-class ThinClasses:
-    """Masks (0 or 255) of the thin classes of a label ``uint8 (h, w)``, as atlases of a pyramid."""
-
-    def __init__(self, label: np.ndarray, pyramid: Pyramid):
-        self._label, self._pyramid = label, pyramid
-
-    @cached_property
-    def union(self) -> np.ndarray:
-        """Mask of all thin classes together."""
-        return self._pyramid.atlas(cv2.LUT(self._label, _IS_THIN))
-
-    @cached_property
-    def by_class(self) -> dict[int, np.ndarray]:
-        """Mask of each thin class that occurs."""
-        masks = {c: cv2.inRange(self._label, c, c) for c in THIN}
-        return {c: self._pyramid.atlas(mask) for c, mask in masks.items() if cv2.countNonZero(mask)}
+    def thin_classes(self, label: np.ndarray) -> np.ndarray:
+        """Return the atlas of the masks (0 or 255) of a label's thin classes, a channel each."""
+        return self.atlas(cv2.merge([cv2.inRange(label, c, c) for c in THIN]))

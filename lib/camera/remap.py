@@ -1,22 +1,20 @@
 """Remapping of images and labels from one camera to another: each target pixel shows the source pixel of its ray.
 
-The map depends on the two cameras and the target's pose alone. Where it shrinks the source, images are read from the
-levels of a pyramid, against aliasing, and labels keep the classes that are thinner than a pixel.
+Where the map shrinks the source, images are read from a pyramid, against aliasing, and labels keep thin classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 
-from lib.camera.grid import Grid, build_grid, spread_out
+from lib.camera.grid import CELL, Grid, build_grid
 from lib.camera.models import Camera
-from lib.camera.pyramid import Pyramid, ThinClasses
-from lib.dataset.classes import IGNORE
+from lib.camera.pyramid import THIN, Pyramid
 
 THIN_SHARE = 0.2
 """Share of a pixel from which a thin class takes it, read bilinearly; about a quarter, counted exactly."""
@@ -50,7 +48,6 @@ class Remap:
     """A pixel map for images and labels of one size.
 
     Attributes:
-        grid: the map.
         size: (width, height) of the source images.
         shared: maps that read from one :attr:`pyramid`; empty: this one alone.
         slack: source pixels beyond the image's sides that the map still covers, against gaps between adjacent images.
@@ -63,13 +60,6 @@ class Remap:
     slack: float = 0.0
     window: tuple[slice, slice] = (slice(None), slice(None))
 
-    def crop(self, window: tuple[slice, slice]) -> Remap:
-        """Return the map of some rows and columns; it shares the memory of this one."""
-        cropped = replace(self, window=window)
-        x, y = self._planes
-        cropped.__dict__["_planes"] = x[window], y[window]
-        return cropped
-
     @property
     def x(self) -> np.ndarray:
         """Source x of each target pixel, ``float32 (H, W)``; outside of the image where nothing is seen."""
@@ -77,7 +67,7 @@ class Remap:
 
     @property
     def y(self) -> np.ndarray:
-        """Source y of each target pixel, as :attr:`x`."""
+        """Source y, as :attr:`x`."""
         return self._planes[1]
 
     @cached_property
@@ -88,48 +78,28 @@ class Remap:
     def image(self, image: np.ndarray, atlas: np.ndarray | None = None) -> np.ndarray:
         """Remap ``uint8 (h, w, 3)`` to ``(H, W, 3)``; black where the source sees nothing.
 
-        Args:
-            image: source image.
-            atlas: the pyramid's atlas of it, where it exists already; uncovered pixels are then undefined.
+        ``atlas``: the pyramid's atlas of the image, where it exists already.
         """
         self._check(image)
         remapped = cv2.remap(self.pyramid.atlas(image) if atlas is None else atlas, *self._maps, cv2.INTER_LINEAR)
-        if self._sees_all or atlas is not None:
-            return remapped
         return cv2.bitwise_and(remapped, remapped, mask=self._seen)
 
-    def label(self, label: np.ndarray, thin: ThinClasses | None = None) -> np.ndarray:
+    def label(self, label: np.ndarray, thin: np.ndarray | None = None) -> np.ndarray:
         """Remap class ids ``uint8 (h, w)`` to ``(H, W)``; IGNORE where the source sees nothing.
 
         A pixel takes the class at its centre; where the map shrinks, a thin class that fills at least ``THIN_SHARE``
-        of a pixel takes it first.
-
-        Args:
-            label: source label.
-            thin: its thin classes, where they exist already; uncovered pixels are then undefined.
+        of a pixel takes it first. ``thin``: the pyramid's atlas of the thin classes, where it exists already.
         """
         self._check(label)
         remapped = cv2.remap(label, *self._planes, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        if not self._sees_all and thin is None:
-            cv2.copyTo(np.full_like(remapped, IGNORE), cv2.bitwise_not(self._seen), remapped)
-        if (self._area > _SHRINKS).any():
-            self._keep_thin(remapped, thin or ThinClasses(label, self.pyramid))
+        remapped = cv2.bitwise_or(remapped, cv2.bitwise_not(self._seen))  # IGNORE is 255
+        if not (self._area > _SHRINKS).any():
+            return remapped
+        thin = self.pyramid.thin_classes(label) if thin is None else thin
+        shares = np.array(cv2.split(cv2.remap(thin, *self._maps, cv2.INTER_LINEAR)))
+        takes = (shares.max(axis=0) >= round(THIN_SHARE * 255)) & self.covered & self._shrinks
+        remapped[takes] = np.array(THIN)[shares[:, takes].argmax(axis=0)]
         return remapped
-
-    def _keep_thin(self, remapped: np.ndarray, thin: ThinClasses) -> None:
-        # Not cv2.compare: it takes a single pixel for a scalar.
-        filled = cv2.inRange(cv2.remap(thin.union, *self._maps, cv2.INTER_LINEAR), round(THIN_SHARE * 255), 255)
-        pixels = cv2.findNonZero(cv2.bitwise_and(filled, self._seen, mask=self._shrinks))
-        if pixels is None:
-            return
-        columns, rows = pixels[:, 0].T
-        whole, fraction = (_folded(plane[rows, columns]) for plane in self._maps)
-        shares = {c: cv2.remap(m, whole, fraction, cv2.INTER_LINEAR).ravel() for c, m in thin.by_class.items()}
-        shares = {c: share[: rows.size] for c, share in shares.items()}
-        largest = np.maximum.reduce(list(shares.values()))
-        classes = np.select([share == largest for share in shares.values()], list(shares)).astype(np.uint8)
-        takes = largest >= round(THIN_SHARE * 255)
-        remapped[rows[takes], columns[takes]] = classes[takes]
 
     def _check(self, image: np.ndarray) -> None:
         (w, h), (width, height) = image.shape[1::-1], self.size
@@ -146,10 +116,6 @@ class Remap:
         """255 where the source covers a pixel, up to half a pixel beyond its outer centres, ``uint8 (H, W)``."""
         sides = zip(self._planes, self.size, strict=True)
         return cv2.bitwise_and(*(cv2.inRange(p, -0.5 - self.slack, n - 0.5 + self.slack) for p, n in sides))
-
-    @cached_property
-    def _sees_all(self) -> bool:
-        return cv2.countNonZero(self._seen) == self._seen.size
 
     @cached_property
     def _source_crop(self) -> tuple[slice, slice]:
@@ -169,7 +135,8 @@ class Remap:
 
     @cached_property
     def _shrinks(self) -> np.ndarray:
-        return spread_out((self._area > _SHRINKS).astype(np.uint8), self.grid.size)[self.window]
+        shrinks = np.repeat(np.repeat(self._area > _SHRINKS, CELL, axis=0), CELL, axis=1)
+        return shrinks[: self.grid.size[1], : self.grid.size[0]][self.window]
 
     @cached_property
     def _levels(self) -> np.ndarray:
@@ -208,26 +175,13 @@ class Remap:
         return cv2.convertMaps(x_plane[self.window], y_plane[self.window], cv2.CV_16SC2)
 
 
-def _folded(values: np.ndarray, width: int = 1024) -> np.ndarray:
-    """Return ``(N, ...)`` in rows of ``width``, padded with zeros: OpenCV takes no more than 32767 rows or columns."""
-    rows = -(-len(values) // width)
-    padded = np.zeros((rows * width, *values.shape[1:]), values.dtype)
-    padded[: len(values)] = values
-    return padded.reshape(rows, width, *values.shape[1:])
-
-
 def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=None, *, shared=(), slack=0.0) -> Remap:
     """Build the map from a source camera's images to a target camera's, right to 0.05 pixels.
 
     Args:
-        target: camera to render.
-        source: camera that took the image.
-        turn: ``(3, 3)`` rotation from target to source rays; the target camera looks along ``turn[:, 2]`` of the
-            source. None: both look the same way.
+        turn: ``(3, 3)`` rotation from target to source rays; None: both look the same way.
         region: (x, y, width, height) of the target image; None for all of it.
-        shift: position of the target camera along the source camera's axes, as a share (below 1) of the distance to
-            the scene.
-        shared, slack: fields of the :class:`Remap`.
+        shift: position of the target camera along the source camera's axes, in distances to the scene; below 1.
     """
     x0, y0, width, height = region or (0, 0, target.width, target.height)
     turn = np.eye(3) if turn is None else turn
@@ -240,10 +194,7 @@ def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=No
 
 
 def build_table(target: Camera, source: Camera, turn=None, region=None, shift=None) -> np.ndarray:
-    """Return the source pixel (x, y) of every target pixel, ``float32 (height, width, 2)``; NaN where there is none.
-
-    Arguments as :func:`build_remap`.
-    """
+    """Return the source pixel (x, y) of every target pixel, ``float32 (height, width, 2)``; NaN where there is none."""
     remap = build_remap(target, source, turn, region, shift)
     table = cv2.merge([remap.x, remap.y])
     table[~remap.covered] = np.nan
@@ -251,7 +202,7 @@ def build_table(target: Camera, source: Camera, turn=None, region=None, shift=No
 
 
 def covered(table: np.ndarray) -> np.ndarray:
-    """Return the target pixels that the source image covers, ``bool (H, W)``."""
+    """Return the target pixels of a table that the source image covers, ``bool (H, W)``."""
     return np.isfinite(table[..., 0])
 
 

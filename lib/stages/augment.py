@@ -1,7 +1,6 @@
 """Stage 01: render the labelled source as the target camera would have taken it.
 
-The result is a data set in the competition's layout with 13 classes. With ``copies=0`` training transforms its crops
-itself; the folder then holds what that needs.
+With ``copies=0`` training transforms its crops itself; the folder then holds what that needs.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from operator import methodcaller
 from pathlib import Path
 from typing import Annotated, Literal
 from zlib import crc32
@@ -33,6 +31,8 @@ from lib.synthesis.estimate import TargetEstimate, estimate_target
 from lib.synthesis.params import AugmentParams
 
 SPLITS = ("train_source", "val_source")
+_READ = (*SPLITS, "train_target")
+_Image = tuple[layout.Item, AugmentParams, dict]
 Degrees = Annotated[float, Gt(0), Lt(180)]
 
 
@@ -75,9 +75,9 @@ class AugmentOptions(Options):
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the files that the augmented set is made from."""
-        items = [item for split in (*SPLITS, "train_target") for item in layout.read_split(self.data, split)]
+        items = [item for split in _READ for item in layout.read_split(self.data, split)]
         files = [file for item in items for file in (item.image, item.label) if file]
-        tables = [Path(self.data) / f"{split}.csv" for split in (*SPLITS, "train_target")]
+        tables = [Path(self.data) / f"{split}.csv" for split in _READ]
         cameras = [self.cameras_file] if self.cameras_file else []
         return Run(self.out).digests([*tables, *files, *cameras], self.data)
 
@@ -85,26 +85,25 @@ class AugmentOptions(Options):
 def augment(options: AugmentOptions) -> Path:
     """Write the augmented set into the run folder; an interrupted run continues, the same seed gives the same files.
 
-    Returns:
-        The folder, in the competition's layout: ``train_source.csv`` and ``val_source.csv`` (each row with its
-        parameters; a training row with its ``weight``, how often to draw it so that rare classes are seen),
-        ``train_target.csv`` with the target's frames where they are, the target camera's files and ``lens.png``.
+    Returns the folder, in the competition's layout with 13 classes. Each row of the tables has its parameters, a
+    training row also its ``weight``: how often to draw it so that rare classes are seen. The target's frames stay where
+    they are; the target camera's files and ``lens.png`` lie beside the tables.
 
     Raises:
         InputError: faulty data, unknown cameras, or a folder of other options or inputs.
     """
     run = Run(options.out)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
-    layout.check(options.data, (*SPLITS, "train_target"))
+    layout.check(options.data, _READ)
     folder = run.claim("augment", options, options.overwrite)
     if run.is_done("augment", options):
         return folder
     with run.recorded("augment", options) as results:
-        frames = [item.image for item in layout.read_split(options.data, "train_target")]
+        targets = layout.read_split(options.data, "train_target")
         train_items = layout.read_split(options.data, "train_source")
         if options.augment:
             estimate = estimate_target(
-                frames,
+                [item.image for item in targets],
                 [item.image for item in train_items],
                 lens=options.lens,
                 cameras=cameras,
@@ -117,19 +116,18 @@ def augment(options: AugmentOptions) -> Path:
             results.update(estimate.results())
             render = estimate.camera.transform
         else:
-            render = partial(_resize, image_files.read_image(frames[0]).shape[1::-1])
+            render = partial(_resize, image_files.read_image(targets[0].image).shape[1::-1])
         weights = rare_class_weights(train_items)
         for split in SPLITS:
             copies = options.copies if split == "train_source" else 1
-            images = list(_images(folder, options.data, split, copies, options.seed, weights))
+            images = list(_images(options.data, split, copies, options.seed, weights))
             if copies:
-                in_threads(methodcaller("write", render), images, split)
-            rows = [image.row() for image in images]
+                in_threads(partial(_write_image, folder, render), images, split)
+            rows = [row for _, _, row in images]
             layout.write_table(folder / f"{split}.csv", list(rows[0]), [list(row.values()) for row in rows])
             results[split] = len(images)
-        targets = layout.read_split(options.data, "train_target")
-        frames_table = [(item.id, item.image.resolve()) for item in targets]
-        layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames_table)
+        frames = [(item.id, item.image.resolve()) for item in targets]
+        layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames)
     return folder
 
 
@@ -145,57 +143,38 @@ def _write_estimate(estimate: TargetEstimate, folder: Path) -> None:
 
 
 def _resize(size: tuple[int, int], image: np.ndarray, label: np.ndarray, params: AugmentParams):
-    """Resize image and label to the target's size: the baseline without augmentation."""
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return image, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-@dataclass(frozen=True)
-class _AugmentedImage:
-    """One image of the augmented set: its origin, its files, its table columns and its parameters."""
-
-    folder: Path
-    item: layout.Item
-    id: str
-    image: Path
-    label: Path
-    columns: dict
-    params: AugmentParams
-
-    def row(self) -> dict:
-        def relative(path: Path) -> str:
-            return f"./{path.relative_to(self.folder)}" if path.is_relative_to(self.folder) else str(path)
-
-        return {"id": self.id, "img_path": relative(self.image), "gt_path": relative(self.label), **self.columns}
-
-    def write(self, render: Callable) -> None:
-        if self.label.exists() and self.image.exists():  # both appear whole or not at all
-            return
-        assert self.item.label
-        image, label = image_files.read_image(self.item.image), image_files.read_label(self.item.label)
-        image, label = render(image, label, self.params)
-        # Compression would take as long as all the rest, and training would undo it at every step.
-        image_files.write_png(self.image, image, compress=False)
-        image_files.write_png(self.label, label)
-
-
-def _images(
-    folder: Path, data: str, split: str, copies: int, seed: int, weights: dict[str, float]
-) -> Iterator[_AugmentedImage]:
+def _images(data: str, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Image]:
+    """Yield the images of a split: their origin, their parameters, and their row of the table."""
     items = layout.read_split(data, split)
     for item, number in zip(items, copies_per_item(items, copies, weights), strict=True):
         # More copies of an image: each copy is drawn less often.
         weight = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
         if not number:
             assert item.label
-            neutral = AugmentParams.neutral()
-            yield _AugmentedImage(folder, item, item.id, item.image.resolve(), item.label.resolve(), weight, neutral)
+            paths = {"img_path": str(item.image.resolve()), "gt_path": str(item.label.resolve())}
+            yield item, AugmentParams.neutral(), {"id": item.id} | paths | weight
         for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
             # A generator per image: its parameters depend neither on the order nor on other images.
             params = AugmentParams.sample(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
-            image, label = (folder / f"{split}_{kind}" / f"{name}.png" for kind in ("image", "gt"))
-            yield _AugmentedImage(folder, item, name, image, label, params.to_row() | weight, params)
+            paths = {"img_path": f"./{split}_image/{name}.png", "gt_path": f"./{split}_gt/{name}.png"}
+            yield item, params, {"id": name} | paths | params.to_row() | weight
+
+
+def _write_image(folder: Path, render: Callable, planned: _Image) -> None:
+    item, params, row = planned
+    image_file, label_file = folder / row["img_path"], folder / row["gt_path"]
+    if label_file.exists() and image_file.exists():  # both appear whole or not at all
+        return
+    assert item.label
+    image, label = render(image_files.read_image(item.image), image_files.read_label(item.label), params)
+    # Compression would take as long as all the rest, and training would undo it at every step.
+    image_files.write_png(image_file, image, compress=False)
+    image_files.write_png(label_file, label)
 
 
 def _read_cameras(path: str) -> tuple[models.Camera, models.Camera]:

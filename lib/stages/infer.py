@@ -40,12 +40,7 @@ class InferOptions(TestTimeOptions, InferInputs):
     overwrite: bool = option(False, "replace earlier results, whichever options made them", identity=False)
 
     def resolved(self) -> InferOptions:
-        """Return the options with the files of the checkpoints, and the scales that "target" chooses.
-
-        Raises:
-            InputError: unfinished training, a checkpoint without file or config, or an option that needs an unknown
-                camera.
-        """
+        """Return the options with the files of the checkpoints, and the scales that "target" chooses."""
         from lib.internimage.checkpoints.releases import fetch  # here, because mmseg takes seconds to import
         from lib.prediction.selection import select, select_scale
 
@@ -70,7 +65,7 @@ class InferOptions(TestTimeOptions, InferInputs):
         return replace(options, scales=[select_scale(run.folder, options.members()[0][1], self.data, self.device)])
 
     def members(self) -> list[tuple[Path, Path]]:
-        """Return config and file of each checkpoint of resolved options: the config beside it, else the run's."""
+        """Return config and file of each checkpoint; the config lies beside it, else it is the run's."""
         files = [Path(file) for file in self.checkpoint or ()]
         beside = [file.with_name("config.py") for file in files]
         return [(own if own.is_file() else Run(self.out).config, file) for own, file in zip(beside, files, strict=True)]
@@ -81,7 +76,6 @@ class InferOptions(TestTimeOptions, InferInputs):
         return evenly_spaced([item.image for item in items], _STATISTICS_IMAGES)
 
     def needs_camera(self) -> bool:
-        """Return whether an option needs the target camera."""
         return bool(self.rectified_views or self.apply_overlay)
 
     def identity(self) -> dict:
@@ -98,16 +92,13 @@ class InferOptions(TestTimeOptions, InferInputs):
 
 
 def infer(options: InferOptions) -> Path:
-    """Write one class-id PNG per test image to ``masks``, and a picture of it to ``visualization``.
+    """Write one class-id PNG per test image to ``masks``, and a picture of it to ``visualization``; return ``masks``.
 
     Finished masks are kept: an interrupted run continues.
 
-    Returns:
-        The folder of masks, ``uint8 (H, W)`` PNGs of each test image's size with class ids 0-12.
-
     Raises:
-        InputError: unfinished training, a checkpoint that does not fit, faulty test images, an option that needs an
-            unknown camera, or a folder of other options or inputs.
+        InputError: unfinished training, a checkpoint that does not fit, an option that needs an unknown camera, faulty
+            images, or a folder of other options or inputs.
     """
     from lib.prediction.predictor import Predictor  # here, because mmseg takes seconds to import
 

@@ -36,14 +36,7 @@ class SubmitOptions(Options):
 
 
 def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
-    """Write ``submission.csv`` from the masks in the run folder.
-
-    Returns:
-        Path of the file, and the class frequencies of :func:`lib.submission.table.check_submission`.
-
-    Raises:
-        InputError: masks missing, unreadable or with values that are no class id; faulty tables.
-    """
+    """Write ``submission.csv`` from the masks in the run folder; return it with its class frequencies."""
     run = Run(options.out)
     layout.read_sample(options.data)
     if not run.masks.is_dir():

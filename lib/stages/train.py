@@ -71,14 +71,10 @@ class TrainOptions(Options):
 
 
 def train(options: TrainOptions) -> Path:
-    """Train on the augmented set of the run folder.
-
-    Returns:
-        The best checkpoint by validation mIoU.
+    """Train on the augmented set of the run folder; return the best checkpoint by validation mIoU.
 
     Raises:
-        InputError: no augmented set, an unknown recipe, entries or weights that do not fit, or a folder of other
-            options or inputs.
+        InputError: no augmented set, entries or weights that do not fit, or a folder of other options or inputs.
         RuntimeError: the training process failed; carries its last lines.
     """
     run, hardware = Run(options.out), Hardware.detect(options.processes)
@@ -94,16 +90,16 @@ def train(options: TrainOptions) -> Path:
         with run.recorded("train", options) as results:
             results["processes"] = hardware.processes
             launch(run, hardware, cfg.max_iters, cfg.num_workers)
-            results["checkpoint"] = _best(run).name
+            best = run.best_checkpoint()
+            if best is None:
+                raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
+            results["checkpoint"] = best.name
             results["val_mIoU"] = max(scalars(run.folder).get("mIoU", ([], [float("nan")]))[1])
-            _write_curves(run)
-    return _best(run)
-
-
-def _best(run: Run) -> Path:
-    if best := run.best_checkpoint():
-        return best
-    raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
+            figure = plots.curves(scalars(run.folder))
+            with whole_file(run.curves) as temporary:
+                figure.savefig(temporary, dpi=100)
+            plt.close(figure)
+    return best
 
 
 def scalars(out: str | Path) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
@@ -112,14 +108,6 @@ def scalars(out: str | Path) -> dict[str, tuple[Sequence[float], Sequence[float]
     for path in sorted(Run(out).train.glob("*/vis_data/scalars.json")):
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            for name in SCALARS:
-                if name in entry:
-                    values[name][entry["step"]] = entry[name]
+            for name in values.keys() & entry.keys():
+                values[name][entry["step"]] = entry[name]
     return {name: (sorted(steps), [steps[step] for step in sorted(steps)]) for name, steps in values.items() if steps}
-
-
-def _write_curves(run: Run) -> None:
-    figure = plots.curves(scalars(run.folder))
-    with whole_file(run.curves) as temporary:
-        figure.savefig(temporary, dpi=100)
-    plt.close(figure)

@@ -14,27 +14,13 @@ _SHOWN = 40  # characters of faulty run lengths that a message repeats
 
 def encode_mask(mask: np.ndarray) -> str:
     """Encode ``bool (H, W)`` as ``"start length start length …"``; :data:`ABSENT` where it is all False."""
-    padded = np.zeros(mask.size + 2, dtype=np.int8)
-    padded[1:-1] = mask.ravel()
-    # A step at i of the padded mask lies before pixel i of the unpadded one, counted from 1 as wanted.
-    edges = np.flatnonzero(np.diff(padded)) + 1
+    edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False, append=False)) + 1  # pixels count from 1
     edges[1::2] -= edges[::2]
     return " ".join(map(str, edges.tolist())) or ABSENT
 
 
 def decode_mask(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Decode run lengths.
-
-    Args:
-        text: as from :func:`encode_mask`; runs ascend and do not overlap.
-        size: (width, height) of the mask.
-
-    Returns:
-        ``bool (H, W)``.
-
-    Raises:
-        InputError: not pairs of positive numbers, runs out of order or overlapping, or beyond the last pixel.
-    """
+    """Decode run lengths to ``bool (H, W)`` of ``size`` = (width, height); refuse what does not fit together."""
     width, height = size
     if text.strip() == ABSENT:
         return np.zeros((height, width), dtype=bool)
@@ -53,8 +39,7 @@ def decode_mask(text: str, size: tuple[int, int]) -> np.ndarray:
     gaps = np.diff(edges, prepend=0, append=width * height)
     if gaps.min() < 0:
         raise InputError(f"{found} (expected: ascending runs that do not overlap)")
-    inside = np.arange(gaps.size) % 2 == 1
-    return np.repeat(inside, gaps).reshape(height, width)
+    return np.repeat(np.arange(gaps.size) % 2 == 1, gaps).reshape(height, width)
 
 
 def last_pixel(text: str) -> int:

@@ -19,18 +19,15 @@ from lib.submission.table import COLUMNS, SIZE, decode_row, per_image, read_mask
 def score_submission(
     submission: str | Path, labels: str | Path, submission_size: tuple[int, int] | None = None
 ) -> pd.Series:
-    """Compare a submission with labels.
+    """Return IoU (0-1) by class name, NaN for a class that no label shows; then ``mIoU``, the mean of the others.
 
     Pixels labelled IGNORE do not count. On pixels labelled Background every prediction is a false positive.
 
     Args:
-        submission: the CSV; its rows are those of the labels' images, in any order.
+        submission: CSV with the rows of the labels' images, in any order.
         labels: folder with ``<id>.png`` per image, class ids with Background or IGNORE, of any size.
         submission_size: (width, height) of the submission's masks, to which labels are resized; None: the smaller of
             :data:`lib.submission.table.SIZE` and the first label's own size that holds every run.
-
-    Returns:
-        IoU (0-1) by class name, NaN for a class that no label shows; then ``mIoU``, the mean of the others.
 
     Raises:
         InputError: missing or faulty labels, rows that do not belong to them, malformed rows, a wrong size.
@@ -41,9 +38,8 @@ def score_submission(
     if not images:
         found = "no PNG, looked for the labels of the test images" if labels.is_dir() else "no such folder"
         raise InputError(Fault(labels, found, "Pass the folder with <id>.png per test image."))
-    raise_faults(
-        submission.parent, layout.compare_ids(submission, table["id"].tolist(), layout.row_ids(images), str(labels))
-    )
+    faults = layout.compare_ids(submission, table["id"].tolist(), layout.row_ids(images), str(labels))
+    raise_faults(submission.parent, faults)
     runs = dict(zip(table["id"], table["mask_rle"], strict=True))
     label_size = image_files.read_label(labels / f"{images[0]}.png").shape[::-1]
     size = submission_size or _infer_size(submission, table["mask_rle"], label_size)
@@ -53,9 +49,7 @@ def score_submission(
         label = read_mask(labels / f"{image_id}.png", size)
         counted = label != IGNORE
         predicted = [decode_row(submission, row, runs[row], size) for row in layout.row_ids([image_id])]
-        return np.stack(
-            [confusion_matrix((label == c)[counted], predicted[c][counted], 2) for c in range(len(CLASSES))]
-        )
+        return np.stack([confusion_matrix((label == c)[counted], p[counted], 2) for c, p in enumerate(predicted)])
 
     confusion = np.sum(per_image(count, images, submission.parent, "score"), axis=0)
     scores = pd.Series([iou(matrix)[1] for matrix in confusion], index=pd.Index(CLASSES, name="class"))

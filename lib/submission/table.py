@@ -26,16 +26,14 @@ COLUMNS = ("id", "mask_rle")
 
 
 def write_submission(path: str | Path, masks: str | Path, data: str | Path, size: tuple[int, int]) -> pd.DataFrame:
-    """Write ``path``, with the sample submission's rows in its order; it gets its name only after the check.
+    """Write a CSV with the sample submission's rows, and return the class frequencies of :func:`check_submission`.
+
+    The file gets its name only after the check.
 
     Args:
-        path: the CSV.
         masks: folder with one class-id PNG per test image, ``<id>.png``, of any size.
-        data: data set in the competition's layout (``test.csv``, ``sample_submission.csv``).
+        data: data set in the competition's layout.
         size: (width, height) to which masks are resized.
-
-    Returns:
-        The class frequencies that :func:`check_submission` returns.
 
     Raises:
         InputError: masks missing, unreadable or with values that are no class id; faulty tables.
@@ -59,21 +57,17 @@ def check_submission(
 ) -> pd.DataFrame:
     """Decode a submission and compare it with its masks, pixel by pixel, and with the sample submission's rows.
 
-    Args:
-        submission: the CSV.
-        masks: folder with the class-id PNGs it was made from.
-        data, size: see :func:`write_submission`.
-
-    Returns:
-        Class frequencies: a row per scored class, by name; ``pixels`` is the share of all pixels (0-1), ``images``
-        the number of images in which the class occurs.
-
-    Raises:
-        InputError: names the first differences, or the faulty files.
+    Arguments as :func:`write_submission`. Returns a row per scored class, by name; ``pixels`` is the share of all
+    pixels (0-1), ``images`` the number of images in which the class occurs.
     """
     submission = Path(submission)
     table = layout.read_table(submission, COLUMNS)
-    _check_rows(submission, table["id"].tolist(), layout.read_sample(data))
+    found, expected = table["id"].tolist(), layout.read_sample(data)
+    raise_faults(submission.parent, layout.compare_ids(submission, found, expected, "sample_submission.csv"))
+    for line, (row, wanted) in enumerate(zip(found, expected, strict=True), start=2):
+        if row != wanted:
+            difference = f"line {line} is {row} (expected: {wanted}, as in sample_submission.csv)"
+            raise InputError(Fault(submission, difference, "Write the rows in the sample's order."))
     images = [item.id for item in layout.read_split(data, "test")]
     runs = dict(zip(table["id"], table["mask_rle"], strict=True))
 
@@ -84,21 +78,13 @@ def check_submission(
             different = decode_row(submission, row, runs[row], size) != (mask == c)
             if different.any():
                 y, x = divmod(int(different.argmax()), size[0])
-                found = f"{row} differs from {path} in {different.sum()} pixels, first at x {x}, y {y}"
-                raise InputError(Fault(submission, found, "Write the submission again."))
+                difference = f"{row} differs from {path} in {different.sum()} pixels, first at x {x}, y {y}"
+                raise InputError(Fault(submission, difference, "Write the submission again."))
         return np.bincount(mask.ravel(), minlength=IGNORE)[: len(CLASSES)]
 
     counts = np.array(per_image(compare, images, submission.parent, "check"))
     shares = counts.sum(axis=0) / (len(images) * size[0] * size[1])
     return pd.DataFrame({"pixels": shares, "images": (counts > 0).sum(axis=0)}, index=pd.Index(CLASSES, name="class"))
-
-
-def _check_rows(submission: Path, found: list[str], expected: list[str]) -> None:
-    raise_faults(submission.parent, layout.compare_ids(submission, found, expected, "sample_submission.csv"))
-    for line, (row, wanted) in enumerate(zip(found, expected, strict=True), start=2):
-        if row != wanted:
-            difference = f"line {line} is {row} (expected: {wanted}, as in sample_submission.csv)"
-            raise InputError(Fault(submission, difference, "Write the rows in the sample's order."))
 
 
 def per_image(work: Callable, images: Sequence[str], folder: str | Path, title: str) -> list:
@@ -119,11 +105,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode_row(submission: Path, row: str, text: str, size: tuple[int, int]) -> np.ndarray:
-    """Decode one row's run lengths to ``bool (H, W)``.
-
-    Raises:
-        InputError: malformed run lengths; names the file and the row.
-    """
+    """Decode one row's run lengths to ``bool (H, W)``; errors name the file and the row."""
     try:
         return decode_mask(text, size)
     except InputError as error:

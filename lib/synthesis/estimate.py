@@ -11,25 +11,34 @@ import numpy as np
 from lib.camera.models import Camera, Pinhole
 from lib.dataset import image_files
 from lib.parallel import evenly_spaced
-from lib.synthesis.source_fov import SourceFov, choose_source_fov, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera, random_cameras
-from lib.target import appearance
+from lib.target import appearance, field_of_view
 from lib.target.lens import LensEstimate, estimate_lens
 from lib.target.overlay import Overlay
 from lib.target.overlay_groups import estimate_overlays, match_overlay
 
+MAX_FILL_FOV_RAD = np.radians(120)
+"""Widest target field of view that the source is stretched to cover. Synthetic lenses carry no scale, so coverage
+decides."""
+_SPREAD = (0.93, 1.85)
+"""Range of the source's field of view as multiples of its estimate: objects differ in size between data sets."""
 _APPEARANCE_FRAMES = 64
 
 
 @dataclass(frozen=True)
-class TargetEstimate:
-    """A target camera and the evidence for it.
+class SourceFov:
+    """Range of the source's horizontal field of view (degrees); the evidence, where it was not given."""
 
-    Attributes:
-        camera: the target camera.
-        origin: of the lens: ``estimated``, ``given``, ``fixed``, ``none``, or ``random`` for each image.
-        lens: the estimate, where one was made; not used if its confidence is 0.
-        source_fov: the source's field of view, where the lens was estimated.
+    range_deg: tuple[float, float]
+    report: str = ""
+
+
+@dataclass(frozen=True)
+class TargetEstimate:
+    """A target camera and the evidence for it, where lens and source's field of view were estimated.
+
+    ``origin`` of the lens: ``estimated``, ``given``, ``fixed``, ``none``, or ``random`` for each image. A lens of
+    confidence 0 is not used.
     """
 
     camera: TargetCamera
@@ -39,12 +48,8 @@ class TargetEstimate:
 
     def notes(self) -> dict:
         """Return what ``camera.yaml`` says beside the camera."""
-        notes = {"lens": self.origin}
-        if self.lens:
-            notes["report"] = self.lens.report
-        if self.source_fov:
-            notes["source_report"] = self.source_fov.report
-        return notes
+        evidence = {"report": self.lens, "source_report": self.source_fov}
+        return {"lens": self.origin} | {name: found.report for name, found in evidence.items() if found}
 
     def results(self) -> dict:
         """Return plain values for ``run.yaml``."""
@@ -81,16 +86,10 @@ def estimate_target(
     motion: bool = True,
     mirror: bool = True,
 ) -> TargetEstimate:
-    """Estimate the target camera.
+    """Estimate the target camera from image files of target and source.
 
-    Args:
-        frames: image files of the target.
-        sources: image files of the source.
-        lens: ``estimated`` from the frames, where they tell enough; ``random``: one for each image; ``fixed``: the
-            middle of the random ones; ``none``: no distortion.
-        cameras: known source and target camera, used instead.
-        source_fov_deg: range of the source's horizontal field of view (degrees); None: estimated.
-        appearance, motion, mirror: see :class:`lib.synthesis.target_camera.TargetCamera`.
+    ``cameras``: known source and target camera. The others as the fields of
+    :class:`lib.stages.augment.AugmentOptions`.
 
     Raises:
         InputError: too few frames, or frames of different sizes.
@@ -106,32 +105,55 @@ def estimate_target(
         if estimate.confidence > 0:
             origin, target = "estimated", estimate.camera
             fov = choose_source_fov(sources, horizontal_fov(target, groups[0].overlay.mask), source_fov_deg)
-            settings["source_fov"] = fov.range_rad
+            settings["source_fov"] = tuple(np.radians(fov.range_deg).tolist())
     overlays = tuple(group.overlay for group in groups)
-    statistics, thumbnails, frame_overlays = _appearance_of(frames, overlays)
-    camera = TargetCamera(
-        overlays[0],
-        target,
-        source,
-        statistics,
-        thumbnails,
-        more_overlays=overlays[1:],
-        overlay_shares=tuple(group.share for group in groups),
-        frame_overlays=frame_overlays,
-        **settings,
-    )
+    settings |= {"more_overlays": overlays[1:], "overlay_shares": tuple(group.share for group in groups)}
+    statistics, thumbnails, settings["frame_overlays"] = _appearance_of(frames, overlays)
+    camera = TargetCamera(overlays[0], target, source, statistics, thumbnails, **settings)
     return TargetEstimate(camera, origin, estimate, fov)
+
+
+def choose_source_fov(
+    paths: Sequence[str | Path], target_fov: float, given_deg: Sequence[float] | None = None
+) -> SourceFov:
+    """Choose the range of the source's horizontal field of view, or return the given one.
+
+    The range surrounds the estimate from the source images. It moves up until its upper end covers the target's field
+    of view ``target_fov`` (rad), at most :data:`MAX_FILL_FOV_RAD`.
+    """
+    if given_deg is not None:
+        return SourceFov((given_deg[0], given_deg[1]))
+    estimate = field_of_view.estimate_field_of_view(paths)
+    middle = max(estimate.angle_rad, min(target_fov, MAX_FILL_FOV_RAD) / _SPREAD[1])
+    least, largest = (round(float(np.degrees(factor * middle)), 2) for factor in _SPREAD)
+    report = f"{estimate.report} Rendered images draw the source's field of view from {least:.0f} to {largest:.0f}."
+    return SourceFov((least, largest), report)
+
+
+def horizontal_fov(lens: Camera, mask: np.ndarray) -> float:
+    """Return the horizontal field of view (rad) of an undistorted camera that covers the lens's middle rows.
+
+    It is 0 where the overlay's mask ``bool (H, W)``, of the lens's size, covers these rows.
+    """
+    rows, columns = np.nonzero(~mask)
+    middle = abs(rows - lens.cy) < len(mask) / 20
+    if not middle.any():
+        return 0.0
+    x, _, z = lens.unproject(np.stack([columns[middle], rows[middle]], axis=1).astype(float)).T
+    return 2 * float(np.nanpercentile(np.arctan2(abs(x), z), 99))
 
 
 def _appearance_of(frames: Sequence[Path], overlays: Sequence[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return colour statistics, thumbnails and overlay index of evenly spaced frames."""
-    images = [image_files.read_image(path) for path in evenly_spaced(frames, _APPEARANCE_FRAMES)]
-    indices = np.array([match_overlay(overlays, image) for image in images])
-    views = [~overlays[index].mask for index in indices]
-    pairs = list(zip(images, views, strict=True))
-    statistics = [appearance.statistics(image, view if view.any() else None) for image, view in pairs]
-    thumbnails = [appearance.thumbnail(image, view) for image, view in pairs]
-    return np.stack(statistics), np.stack(thumbnails), indices
+    found = []
+    for path in evenly_spaced(frames, _APPEARANCE_FRAMES):
+        image = image_files.read_image(path)
+        index = match_overlay(overlays, image)
+        view = ~overlays[index].mask
+        statistics = appearance.statistics(image, view if view.any() else None)
+        found.append((statistics, appearance.thumbnail(image, view), index))
+    statistics, thumbnails, indices = map(np.array, zip(*found, strict=True))
+    return statistics, thumbnails, indices
 
 
 def _assumed_cameras(lens: str, source: Path, target: Path) -> tuple[Camera, Camera] | None:

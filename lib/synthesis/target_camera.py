@@ -1,7 +1,6 @@
 """The target camera and its transform: one source image rendered as that camera would have taken it.
 
-Notebook 01 transforms whole images; with ``copies=0`` training transforms its crops. Equal parameters give equal
-pixels for a crop and for the whole image, except for noise, JPEG blocks and the last pixels of a blur.
+A crop's pixels are those of the whole image, except for noise, JPEG blocks and the last pixels of a blur.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from lib.camera import mirror, models, remap
 from lib.camera.mirror import MirrorRemap
 from lib.camera.remap import Remap
 from lib.dataset import image_files
-from lib.errors import InputError
 from lib.files import read_yaml, whole_file, write_yaml
 from lib.synthesis.params import MOTION, AugmentParams
 from lib.target import appearance
@@ -46,18 +44,14 @@ class TargetCamera:
     """The target camera, as far as it is known.
 
     Attributes:
-        overlay: the most frequent overlay.
         lens: the estimated or given camera; None: each image draws a random lens.
         source: the given source camera; None: each image draws its field of view. With it, neither lens is random.
         statistics: ``float32 (N, 2, 3)``, mean and deviation of the colours of N target frames.
         thumbnails: ``uint8 (N, 72, 128, 3)`` RGB, the same frames.
-        appearance: one of :data:`APPEARANCES`.
-        more_overlays: further overlays, where the overlay changed between the frames.
+        more_overlays: less frequent overlays.
         overlay_shares: share of the frames that show each overlay; they sum to 1.
         frame_overlays: ``int (N,)``, the overlay that each frame shows; None: all show the first.
-        motion: whether the camera moves from image to image.
         source_fov: range of the source's horizontal field of view (rad), where its camera is not given.
-        mirror: whether mirror images of the source fill the view beyond it, see :mod:`lib.camera.mirror`.
     """
 
     overlay: Overlay
@@ -72,10 +66,6 @@ class TargetCamera:
     motion: bool = True
     source_fov: tuple[float, float] = SOURCE_FOV_RAD
     mirror: bool = True
-
-    def __post_init__(self):
-        if self.appearance not in APPEARANCES:
-            raise InputError(f"appearance: {self.appearance!r} (expected one of: {', '.join(APPEARANCES)})")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,24 +113,16 @@ class TargetCamera:
         params: AugmentParams,
         region: tuple[int, int, int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Render one source image as the target camera would have taken it.
+        """Render one source image, ``uint8 (h, w, 3)`` and ``(h, w)``, as the target camera would have taken it.
 
-        Args:
-            image: ``uint8 (h, w, 3)`` RGB.
-            label: ``uint8 (h, w)`` class ids.
-            params: random parameters.
-            region: (x, y, width, height) of the target image to render; None for all of it.
-
-        Returns:
-            ``uint8 (H, W, 3)`` RGB and ``uint8 (H, W)`` class ids with Background; IGNORE where neither the source
-            nor the overlay shows anything.
+        Returns the (x, y, width, height) of the target image, or all of it, with Background; IGNORE where neither the
+        source nor the overlay shows anything.
         """
         if not self.motion:
             params = replace(params, **dict.fromkeys(MOTION, 0.0))
         source, target = self.cameras(params, label.shape[::-1])
         turn = remap.rotation(params.yaw, params.pitch, params.roll)
-        last = len(self.more_overlays)
-        index = min(int(np.searchsorted(np.cumsum(self.overlay_shares), params.overlay, side="right")), last)
+        index = int(np.searchsorted(np.cumsum(self.overlay_shares)[:-1], params.overlay, side="right"))
         overlay, shift = self.overlays[index], (params.right, params.down, params.forward)
         table: Remap | MirrorRemap
         if self.mirror and isinstance(source, models.Pinhole):
@@ -160,9 +142,8 @@ class TargetCamera:
 
     def _frame(self, place: float, overlay: int) -> int:
         """Return the frame at ``place`` (0-1) among those that show the overlay of this index."""
-        frames = np.arange(len(self.thumbnails))
-        if self.frame_overlays is not None and (self.frame_overlays == overlay).any():
-            frames = np.flatnonzero(self.frame_overlays == overlay)
+        frames = np.flatnonzero(self.frame_overlays == overlay)
+        frames = frames if frames.size else np.arange(len(self.thumbnails))
         return int(frames[min(int(place * len(frames)), len(frames) - 1)])
 
     def _match_colours(
@@ -182,17 +163,13 @@ class TargetCamera:
         return cv2.add(rendered, change, dtype=cv2.CV_8U)
 
     def write(self, folder: str | Path, **notes) -> None:
-        """Write ``camera.yaml`` (with ``notes``), ``appearance.npz``, and per overlay a mask and an image.
-
-        The overlays are ``overlay_mask.png`` and ``overlay.png``, then ``overlay_mask_1.png`` and so on.
-        """
+        """Write ``camera.yaml`` (with ``notes``), ``appearance.npz``, and per overlay a mask and an image."""
         folder, arrays, overlays = Path(folder), {"statistics": self.statistics, "thumbnails": self.thumbnails}, []
-        for index, overlay in enumerate(self.overlays):
+        for index, (overlay, share) in enumerate(zip(self.overlays, self.overlay_shares, strict=True)):
             mask_file, image_file = _overlay_files(folder, index)
             image_files.write_png(mask_file, overlay.mask.astype(np.uint8) * 255)
             image_files.write_png(image_file, overlay.image)
             arrays[f"deviation{index}"] = overlay.deviation.astype(np.float16)
-            share = self.overlay_shares[index]
             overlays.append({"share": share, "noise": overlay.noise, "gains": list(overlay.gains)})
         if self.frame_overlays is not None:
             arrays["frame_overlays"] = self.frame_overlays
@@ -211,7 +188,7 @@ class TargetCamera:
 
     @classmethod
     def read(cls, folder: str | Path) -> TargetCamera:
-        """Read what :meth:`write` wrote into ``folder``."""
+        """Read what :meth:`write` wrote."""
         folder = Path(folder)
         found, arrays = read_yaml(folder / _YAML), np.load(folder / _APPEARANCE)
         overlays = [
@@ -225,19 +202,11 @@ class TargetCamera:
             for index, described in enumerate(found["overlays"])
         ]
         lens, source = (found[name] and models.from_dict(found[name]) for name in ("target", "source"))
+        looks = arrays["statistics"], arrays["thumbnails"], found["appearance"]
+        shares = tuple(described["share"] for described in found["overlays"])
+        more = tuple(overlays[1:]), shares, arrays.get("frame_overlays")
         return cls(
-            overlays[0],
-            lens,
-            source,
-            arrays["statistics"],
-            arrays["thumbnails"],
-            found["appearance"],
-            tuple(overlays[1:]),
-            tuple(described["share"] for described in found["overlays"]),
-            arrays["frame_overlays"] if "frame_overlays" in arrays else None,
-            found["motion"],
-            tuple(found["source_fov"]),
-            found["mirror"],
+            overlays[0], lens, source, *looks, *more, found["motion"], tuple(found["source_fov"]), found["mirror"]
         )
 
 

@@ -19,9 +19,8 @@ from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.errors import InputError
 from lib.files import read_yaml, write_yaml
 from lib.parallel import in_threads
-from lib.synthesis.estimate import estimate_target
+from lib.synthesis.estimate import MAX_FILL_FOV_RAD, estimate_target, horizontal_fov
 from lib.synthesis.params import AugmentParams
-from lib.synthesis.source_fov import MAX_FILL_FOV_RAD, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera
 
 VALIDATION_STEP = 5

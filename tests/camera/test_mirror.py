@@ -47,8 +47,8 @@ def test_copies_tile_and_agree_with_folding_each_ray(view, source, turn, shift):
     made = mirror.cached_mirror_remap(target, source, turn, None, shift, mirror.cells(open_view()))
     wanted, sure = folded(target, source, turn, shift)
     owners = np.zeros(SIZE[::-1], int)
-    for copy in made.copies:
-        owners[copy.box] += copy.mask
+    for box, _, mask in made.copies:
+        owners[box] += mask
     seen = np.isfinite(wanted[..., 0])
     assert owners.max() == 1 and (owners == seen)[sure].all()
     off = np.abs(np.stack([made.x, made.y], axis=-1) - wanted)[seen & sure]

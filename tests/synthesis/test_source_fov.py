@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib.camera.models import Fisheye
-from lib.synthesis.source_fov import choose_source_fov, horizontal_fov
+from lib.synthesis.estimate import choose_source_fov, horizontal_fov
 from lib.target import field_of_view
 
 

@@ -12,7 +12,7 @@ from lib.dataset.classes import IGNORE
 from lib.errors import InputError
 from lib.sample import write
 from lib.synthesis import estimate as estimate_module
-from lib.synthesis.source_fov import MAX_FILL_FOV_RAD, horizontal_fov
+from lib.synthesis.estimate import MAX_FILL_FOV_RAD, horizontal_fov
 from lib.synthesis.target_camera import TargetCamera
 from lib.tools import rehearsal
 
