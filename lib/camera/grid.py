@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-CELL = 16
-"""Pixels between the nodes of the grid."""
+CELL = 16  # pixels between the nodes of the grid
 _OUTSIDE = -9999.0  # a source pixel outside of every image
 _FINE = 8  # pixels between the nodes of the finer grid
 _TOLERANCE = 0.02  # source pixels; a larger error in the middle of a cell asks for a finer grid
@@ -45,7 +44,7 @@ class Grid:
     Attributes:
         nodes: ``float32 (2, n + 3, m + 3)``, x and y at every ``CELL``-th target pixel, from one cell before the first.
         far: ``bool (n, m)``, cells far outside the source image.
-        area: ``float64 (n, m)``, source pixels per target pixel in each cell; 0 where it is not known.
+        area: ``float64 (n, m)``, source pixels per target pixel in each cell; 0 where it is not known nearby.
         cells: ``int (2, K)``, row and column of the cells that need a finer grid.
         values: ``float32 (2, K, CELL, CELL)``, their source pixels.
     """
@@ -103,6 +102,7 @@ def build_grid(exact: Callable, size: tuple[int, int], source: tuple[int, int]) 
         error = np.abs(cubic - middle).max(axis=-1)
         fails = ~(error <= _TOLERANCE)  # also where a value is NaN
         area = np.where((error <= _ROUGH) & np.isfinite(area), area, 0)
+        area = np.where(area > 0, area, cv2.dilate(area, np.ones((3, 3), np.uint8)))  # the largest neighbour's
         # Beside a cell that fails, the next one may be right in its middle by chance.
         fails = cv2.dilate(fails.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         near = _near(nodes, middle, source)

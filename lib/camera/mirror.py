@@ -63,12 +63,9 @@ class Sides:
         sideways = np.array([[sign * c, 0, -sign * s], [0, 1, 0], [s, 0, c]])
         if not down:
             return sideways
-        c, s = np.cos(2 * self.edge(down)), np.sin(2 * self.edge(down))
+        edge = self.top if down < 0 else self.bottom
+        c, s = np.cos(2 * edge), np.sin(2 * edge)
         return np.array([[1, 0, 0], [0, -c, s], [0, s, c]]) @ sideways
-
-    def edge(self, down: int) -> float:
-        """Return the angle of the upper (-1) or lower (1) side."""
-        return self.top if down < 0 else self.bottom
 
 
 def cells(mask: np.ndarray) -> np.ndarray:
@@ -185,7 +182,7 @@ def _boxes(target, sides: Sides, turn, region, shift, seen) -> Iterator:
 
 def _within(remap: Remap, source: Pinhole, sides: Sides, down: int) -> np.ndarray:
     """Return the pixels that a copy above or below shows, ``bool (H, W)``; they fill a trapezium of the source."""
-    edge = sides.edge(down)
+    edge = sides.top if down < 0 else sides.bottom
     # The side planes limit a ray before its reflection at the edge, which changes its depth.
     depth = float(np.cos(2 * edge)) + float(np.sin(2 * edge)) / source.fy * (remap.y - np.float32(source.cy))
     inner = source.cy + source.fy * np.tan(edge * (1 - (ABOVE if down < 0 else BELOW)))

@@ -9,8 +9,7 @@ import numpy as np
 
 from lib.dataset.classes import POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN
 
-THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)
-"""Classes thinner than a pixel of a shrunk label."""
+THIN = (POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN)  # classes thinner than a pixel of a shrunk label
 
 
 @dataclass(frozen=True)

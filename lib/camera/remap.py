@@ -93,7 +93,7 @@ class Remap:
         self._check(label)
         remapped = cv2.remap(label, *self._planes, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         remapped = cv2.bitwise_or(remapped, cv2.bitwise_not(self._seen))  # IGNORE is 255
-        if not (self._area > _SHRINKS).any():
+        if not (self.grid.area > _SHRINKS).any():
             return remapped
         thin = self.pyramid.thin_classes(label) if thin is None else thin
         shares = np.array(cv2.split(cv2.remap(thin, *self._maps, cv2.INTER_LINEAR)))
@@ -128,21 +128,16 @@ class Remap:
         return sides[1], sides[0]
 
     @cached_property
-    def _area(self) -> np.ndarray:
-        """Source pixels per target pixel in each cell, ``(n, m)``; the largest neighbour's where it is not known."""
-        area = self.grid.area
-        return np.where(area > 0, area, cv2.dilate(area, np.ones((3, 3), np.uint8)))
-
-    @cached_property
     def _shrinks(self) -> np.ndarray:
-        shrinks = np.repeat(np.repeat(self._area > _SHRINKS, CELL, axis=0), CELL, axis=1)
+        shrinks = np.repeat(np.repeat(self.grid.area > _SHRINKS, CELL, axis=0), CELL, axis=1)
         return shrinks[: self.grid.size[1], : self.grid.size[0]][self.window]
 
     @cached_property
     def _levels(self) -> np.ndarray:
         """Level of the pyramid that each cell reads, ``int (n, m)``."""
-        known = self._area > 0
-        levels = np.floor(np.log2(self._area, where=known, out=np.zeros_like(self._area)) / 2).clip(0, _LEVELS)
+        area = self.grid.area
+        known = area > 0
+        levels = np.floor(np.log2(area, where=known, out=np.zeros_like(area)) / 2).clip(0, _LEVELS)
         levels[~known] = levels[known].min() if known.any() else 0
         return levels.astype(int)
 

@@ -119,8 +119,7 @@ def infer(options: InferOptions) -> Path:
     run.claim("infer", options, options.overwrite)  # last, because it deletes
     with run.recorded("infer", options) as record:
         todo = unfinished()
-        done = len(items) - len(todo)
-        with tqdm(desc="infer", unit="image", initial=done, total=len(items), mininterval=1) as bar:
+        with tqdm(desc="infer", unit="image", total=len(items), initial=len(items) - len(todo), mininterval=1) as bar:
             for item, image, label in predictor.label_items(todo):
                 picture, mask = results[item.id]
                 plots.write_picture(picture, plots.blend_label(image, label))

@@ -26,7 +26,6 @@ from lib.training.launcher import launch
 
 SCALARS = ("loss", "source", "target", "confident", "mIoU", "lr")
 """Scalars of :func:`scalars` in their order; ``source``, ``target`` and ``confident`` come from self-training."""
-
 Count = Annotated[int, Ge(1)]
 
 

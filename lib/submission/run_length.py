@@ -6,9 +6,7 @@ import numpy as np
 
 from lib.errors import InputError
 
-ABSENT = "-1"
-"""Run lengths of a class that does not occur."""
-
+ABSENT = "-1"  # run lengths of a class that does not occur
 _SHOWN = 40  # characters of faulty run lengths that a message repeats
 
 

@@ -19,9 +19,7 @@ from lib.files import whole_file
 from lib.parallel import in_threads
 from lib.submission.run_length import decode_mask, encode_mask
 
-SIZE = (960, 540)
-"""(width, height) of the competition's masks."""
-
+SIZE = (960, 540)  # (width, height) of the competition's masks
 COLUMNS = ("id", "mask_rle")
 
 

@@ -20,8 +20,7 @@ from lib.target.overlay_groups import estimate_overlays, match_overlay
 MAX_FILL_FOV_RAD = np.radians(120)
 """Widest target field of view that the source is stretched to cover. Synthetic lenses carry no scale, so coverage
 decides."""
-_SPREAD = (0.93, 1.85)
-"""Range of the source's field of view as multiples of its estimate: objects differ in size between data sets."""
+_SPREAD = (0.93, 1.85)  # multiples of the estimated field of view: objects differ in size between data sets
 _APPEARANCE_FRAMES = 64
 
 

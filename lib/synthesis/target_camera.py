@@ -27,14 +27,10 @@ APPEARANCES = ("statistics", "fourier", "none")
 
 RANDOM_HALF_FOV_RAD = (0.55, 1.15)
 """Range of half the horizontal field of view, of source and target alike, where no lens is known."""
-RANDOM_ZOOM = (0.9, 1.25)
-"""Range of a random lens's scale; at 1 the transformed source just fills the target's width."""
-ESTIMATED_ZOOM = (0.94, 1.06)
-"""Range of an estimated lens's scale."""
-SOURCE_FOV_RAD = (0.9, 2.0)
-"""Default range of the source's horizontal field of view."""
-MAX_HALF_FOV_RAD = 1.3
-"""Upper limit of half the source's horizontal field of view."""
+RANDOM_ZOOM = (0.9, 1.25)  # scale of a random lens; at 1 the transformed source just fills the target's width
+ESTIMATED_ZOOM = (0.94, 1.06)  # scale of an estimated lens
+SOURCE_FOV_RAD = (0.9, 2.0)  # default range of the source's horizontal field of view
+MAX_HALF_FOV_RAD = 1.3  # upper limit of half the source's horizontal field of view
 
 _YAML, _APPEARANCE = "camera.yaml", "appearance.npz"
 
