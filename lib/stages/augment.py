@@ -44,8 +44,7 @@ class AugmentOptions(Options):
     out: str = option("../outputs/demo", "run folder", identity=False)
     augment: bool = option(True, "transform the source; otherwise only resize it, which is the baseline")
     lens: Literal["estimated", "random", "fixed", "none"] = option(
-        "estimated",
-        "estimated: from target frames; random: one per image; fixed: one for all images; none: no lens",
+        "estimated", "estimated: from target frames; random: one per image; fixed: one for all images; none: no lens"
     )
     cameras_file: str | None = option(
         None, "YAML file of known source and target cameras, used instead of the option lens"

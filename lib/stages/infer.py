@@ -28,8 +28,7 @@ class InferInputs(Options):
     data: str = option("../data/sample", "data set in the competition's layout", identity=False)
     out: str = option("../outputs/demo", "run folder, with the result of 02_train", identity=False)
     checkpoint: str | Annotated[list[str], Len(1)] | None = option(
-        None,
-        "file, URL, release name, or list to average; target: best on frames; default: best by validation",
+        None, "file, URL, release name, or list to average; target: best on frames; default: best by validation"
     )
 
 

@@ -43,8 +43,7 @@ class TrainOptions(Options):
     max_iters: Count | None = option(None, "length of the training in iterations; default: the recipe's")
     batch_size: Count | None = option(None, "crops per process; default: the recipe's")
     load_from: str | dict | None = option(
-        None,
-        'weights to start from: file, URL, release name, or {"checkpoint": ..., "classes": "ade20k"}',
+        None, 'weights to start from: file, URL, release name, or {"checkpoint": ..., "classes": "ade20k"}'
     )
     self_training: bool = option(False, "also learn from the target's unlabelled frames")
     seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")

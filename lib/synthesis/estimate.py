@@ -31,6 +31,11 @@ class SourceFov:
     range_deg: tuple[float, float]
     report: str = ""
 
+    @property
+    def range_rad(self) -> tuple[float, float]:
+        least, largest = np.radians(self.range_deg).tolist()
+        return least, largest
+
 
 @dataclass(frozen=True)
 class TargetEstimate:
@@ -104,7 +109,7 @@ def estimate_target(
         if estimate.confidence > 0:
             origin, target = "estimated", estimate.camera
             fov = choose_source_fov(sources, horizontal_fov(target, groups[0].overlay.mask), source_fov_deg)
-            settings["source_fov"] = tuple(np.radians(fov.range_deg).tolist())
+            settings["source_fov"] = fov.range_rad
     overlays = tuple(group.overlay for group in groups)
     settings |= {"more_overlays": overlays[1:], "overlay_shares": tuple(group.share for group in groups)}
     statistics, thumbnails, settings["frame_overlays"] = _appearance_of(frames, overlays)

@@ -111,8 +111,8 @@ class TargetCamera:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Render one source image, ``uint8 (h, w, 3)`` and ``(h, w)``, as the target camera would have taken it.
 
-        Returns the (x, y, width, height) of the target image, or all of it, with Background; IGNORE where neither the
-        source nor the overlay shows anything.
+        ``region``: (x, y, width, height) of the target image to render; None for all of it. The label has Background,
+        and IGNORE where neither the source nor the overlay shows anything.
         """
         if not self.motion:
             params = replace(params, **dict.fromkeys(MOTION, 0.0))
@@ -184,7 +184,7 @@ class TargetCamera:
 
     @classmethod
     def read(cls, folder: str | Path) -> TargetCamera:
-        """Read what :meth:`write` wrote."""
+        """Read what :meth:`write` wrote into ``folder``."""
         folder = Path(folder)
         found, arrays = read_yaml(folder / _YAML), np.load(folder / _APPEARANCE)
         overlays = [
