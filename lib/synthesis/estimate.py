@@ -12,8 +12,8 @@ from lib.camera.models import Camera, Pinhole
 from lib.dataset import image_files
 from lib.parallel import evenly_spaced
 from lib.synthesis.target_camera import TargetCamera, random_cameras
-from lib.target import appearance, field_of_view
-from lib.target.lens import LensEstimate, estimate_lens
+from lib.target import appearance
+from lib.target.lens import LensEstimate, estimate_field_of_view, estimate_lens
 from lib.target.overlay import Overlay
 from lib.target.overlay_groups import estimate_overlays, match_overlay
 
@@ -127,7 +127,7 @@ def choose_source_fov(
     """
     if given_deg is not None:
         return SourceFov((given_deg[0], given_deg[1]))
-    estimate = field_of_view.estimate_field_of_view(paths)
+    estimate = estimate_field_of_view(paths)
     middle = max(estimate.angle_rad, min(target_fov, MAX_FILL_FOV_RAD) / _SPREAD[1])
     least, largest = (round(float(np.degrees(factor * middle)), 2) for factor in _SPREAD)
     report = f"{estimate.report} Rendered images draw the source's field of view from {least:.0f} to {largest:.0f}."

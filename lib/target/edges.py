@@ -1,7 +1,7 @@
 """Long smooth edges in images, to sub-pixel accuracy: the evidence from which a lens is estimated.
 
 An edge is a run of connected Canny pixels that neither turns sharply nor wiggles. It may be the image of a straight
-line (a kerb, a pole) or of a curve (a wheel, a crown); the fit of the lens decides.
+line or of a curve; the fit of the lens decides.
 """
 
 from __future__ import annotations
@@ -32,20 +32,10 @@ _ENDS = 2  # pixels left out at each end, where corners round the edge
 
 @dataclass(frozen=True)
 class Edges:
-    """Edges of several images.
+    """Edges of several images."""
 
-    Attributes:
-        points: ``float64 (E, POINTS, 2)`` pixels (x, y) along each edge.
-        frame: ``int (E,)``, index of its image; ascending.
-    """
-
-    points: np.ndarray
-    frame: np.ndarray
-
-    @property
-    def frames(self) -> int:
-        """Number of images up to the last that has edges."""
-        return int(self.frame[-1]) + 1 if len(self.frame) else 0
+    points: np.ndarray  # float64 (E, POINTS, 2), pixels (x, y) along each edge
+    frame: np.ndarray  # int (E,), index of its image; ascending
 
 
 def shrunk_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -57,14 +47,9 @@ def shrunk_size(size: tuple[int, int]) -> tuple[int, int]:
 def collect_edges(
     paths: Sequence[Path], size: tuple[int, int], view: np.ndarray, title: str, *, strict: bool = True
 ) -> Edges:
-    """Find the edges of all images.
+    """Find the edges of images of ``size`` = (width, height) in ``view``, ``bool (H, W)`` of the shrunk size.
 
-    Args:
-        paths: image files.
-        size: their (width, height).
-        view: ``bool (H, W)`` of :func:`shrunk_size`, where to search; the edges' pixels count in this size.
-        title: of the progress bar.
-        strict: whether an image of another size is an error; otherwise it has no edges.
+    They are in pixels of the view. With ``strict`` an image of another size is an error; otherwise it has no edges.
 
     Raises:
         InputError: an unreadable image, or one of another size.
@@ -86,21 +71,16 @@ def collect_edges(
 
 
 def find_edges(image: np.ndarray, view: np.ndarray, shortest: float, most: int) -> np.ndarray:
-    """Find the longest smooth edges of one image.
+    """Find up to ``most`` smooth edges of at least ``shortest`` pixels, ``float64 (edges, POINTS, 2)``, longest first.
 
-    Args:
-        image: ``uint8 (H, W, 3)`` RGB.
-        view: ``bool (H, W)``, where to search.
-        shortest: least length of an edge (pixels).
-        most: largest number of edges.
-
-    Returns:
-        ``float64 (edges, POINTS, 2)`` pixels (x, y), longest edge first.
+    They are searched in ``uint8 (H, W, 3)`` RGB where ``view``, ``bool (H, W)``, is True.
     """
     grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), _BLUR)
     dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
     strength = cv2.magnitude(dx, dy)
     pixels = _edge_pixels(dx, dy, strength, view)
+    if not pixels.any():
+        return np.empty((0, POINTS, 2))
     _, runs = cv2.connectedComponents(pixels.astype(np.uint8), connectivity=8)
     y, x = np.nonzero(pixels)
     run = runs[y, x]
@@ -115,7 +95,7 @@ def find_edges(image: np.ndarray, view: np.ndarray, shortest: float, most: int) 
 def _edge_pixels(dx: np.ndarray, dy: np.ndarray, strength: np.ndarray, view: np.ndarray) -> np.ndarray:
     """Return Canny's pixels in view without those at corners and junctions, ``bool (H, W)``."""
     if not view.any():
-        return np.zeros(view.shape, dtype=bool)
+        return view
     # The median is texture and noise; edges stand out from it, by day and by night.
     high = max(3 * float(np.median(strength[view])), float(np.percentile(strength[view], 85)), 1.0)
     scale = 64  # Canny takes whole numbers
@@ -134,8 +114,6 @@ def _edge_pixels(dx: np.ndarray, dy: np.ndarray, strength: np.ndarray, view: np.
 def _refine(x: np.ndarray, y: np.ndarray, dx: np.ndarray, dy: np.ndarray, strength: np.ndarray) -> np.ndarray:
     """Move pixels along the gradient to the vertex of the parabola through three gradient strengths, ``(N, 2)``."""
     pixels = np.stack([x, y], axis=-1).astype(np.float32)
-    if not len(pixels):
-        return pixels.astype(np.float64)
     middle = strength[y, x]
     across = np.stack([dx[y, x], dy[y, x]], axis=-1) / middle[:, None]
     before, behind = (_sample(strength, pixels + side * across) for side in (-1, 1))
@@ -146,7 +124,7 @@ def _refine(x: np.ndarray, y: np.ndarray, dx: np.ndarray, dy: np.ndarray, streng
 
 def _sample(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Read values bilinearly at ``float32 (N, 2)`` pixels; in slices, since OpenCV takes at most 32767 rows."""
-    slices = [pixels[i : i + 30000] for i in range(0, len(pixels), 30000)]
+    slices = np.array_split(pixels, len(pixels) // 30000 + 1)
     return np.concatenate([cv2.remap(values, part[:, 0], part[:, 1], cv2.INTER_LINEAR)[:, 0] for part in slices])
 
 
@@ -157,16 +135,13 @@ def _smooth_parts(run: np.ndarray, shortest: float) -> Iterator[np.ndarray]:
     centred = run - run.mean(axis=0)
     along = np.linalg.eigh(np.cov(centred.T))[1][:, 1]
     t, off = centred @ along, centred @ (-along[1], along[0])
-    length = np.ptp(t)
-    if length < shortest + 2 * _ENDS:
-        return
     inner = (t >= t.min() + _ENDS) & (t <= t.max() - _ENDS)
-    if inner.sum() < POINTS:
+    if np.ptp(t) < shortest + 2 * _ENDS or inner.sum() < POINTS:
         return
-    powers = np.stack([np.ones(inner.sum()), t[inner], t[inner] ** 2], axis=1)
+    powers = np.vander(t[inner], 3, increasing=True)
     parabola = np.linalg.lstsq(powers, off[inner], rcond=None)[0]
     wiggle = np.sqrt(np.mean((off[inner] - powers @ parabola) ** 2))
-    if wiggle <= _WIGGLE and np.ptp(off) <= _BOW * length:
+    if wiggle <= _WIGGLE and np.ptp(off) <= _BOW * np.ptp(t):
         groups = np.array_split(run[inner][np.argsort(t[inner])], POINTS)
         yield np.array([group.mean(axis=0) for group in groups])
         return

@@ -1,8 +1,7 @@
 """Estimation of the overlay from a camera's unlabelled frames.
 
-Where the street shows, a pixel changes over the frames together with its neighbours; in the overlay only noise changes,
-independently at each pixel. The covariance over time of a pixel and its neighbours' mean tells the two apart: it is nil
-in the overlay whatever the noise, and falls with the street's light in the lens's vignette.
+Where the street shows, a pixel changes together with its neighbours; in the overlay only noise changes, independently
+at each pixel. Their covariance over time is nil in the overlay, and falls with the street's light in the vignette.
 """
 
 from __future__ import annotations
@@ -19,14 +18,16 @@ from lib.errors import InputError
 from lib.parallel import evenly_spaced
 from lib.target.overlay import Overlay
 
-_MAX_FRAMES = 256
+MAX_FRAMES = 256
+"""Frames that are looked at."""
+BLANK = 3.0
+"""Standard deviation (0-255) within a frame below which it shows nothing."""
 _MEDIAN_FRAMES = 32
 _WINDOW = 1 / 18  # of the height: side of a pixel's neighbourhood
 _SEEN = 0.03  # of the street's usual deviation; below, the street is invisible
 _JUMP = 0.4  # of the deviation three pixels on; below, a pixel lies on the static side of a sharp edge
 _STREET = 0.3  # of the street's usual deviation, three pixels behind a sharp edge
 _SURE = 5.0  # standard deviations of the covariance from which it is no coincidence
-_BLANK = 3.0  # standard deviation (0-255) within a frame below which it shows nothing
 _SMALLEST = 0.002  # of the image; a smaller static region is a coincidence of the street
 _FLICKER = 0.12  # of the street's usual relative deviation; up to here, the exposure changes
 _DARK = 5.0  # of 255, added to a brightness that deviations are related to: near black all are large
@@ -35,22 +36,17 @@ _EDGE = 0.08  # of the brightness: change across an edge that stays where it is
 
 
 def estimate_overlay(paths: Sequence[str | Path]) -> Overlay:
-    """Estimate the overlay from up to 256 frames of one camera, evenly spaced.
+    """Estimate the overlay from up to 256 frames of one camera, evenly spaced; those that show nothing are left out.
 
-    Frames that show nothing (black, one colour) are left out. Memory holds up to 32 frames, for the median.
-
-    Args:
-        paths: image files of equal size, at least 2; more and more varied frames give a cleaner mask.
+    More and more varied frames give a cleaner mask. Memory holds up to 32 frames, for the median.
 
     Raises:
         InputError: fewer than two frames that show anything, or frames of different sizes.
     """
-    if len(paths) < 2:
-        raise InputError(f"overlay: {len(paths)} target frame(s) (expected: at least 2, to see what changes)")
-    chosen = [Path(path) for path in evenly_spaced(paths, _MAX_FRAMES)]
+    chosen = [Path(path) for path in evenly_spaced(paths, MAX_FRAMES)]
     for_median = set(evenly_spaced(range(len(chosen)), _MEDIAN_FRAMES))
     frames: list[np.ndarray] = []
-    changes, size = None, None
+    size, count, sums, first = None, 0, np.empty(0), np.empty(0)
     for i, path in enumerate(tqdm(chosen, desc="overlay", unit="frame", mininterval=1)):
         image = read_image(path)
         size = size or image.shape
@@ -59,20 +55,27 @@ def estimate_overlay(paths: Sequence[str | Path]) -> Overlay:
                 f"{path}: {image.shape[1]}x{image.shape[0]} px, but {chosen[0]} has {size[1]}x{size[0]}. "
                 "All target frames must be of one camera at one size."
             )
-        if image.std() < _BLANK:
+        if image.std() < BLANK:
             continue
-        changes = changes or _Changes(image)
-        changes.add(image)
+        if not count:
+            sums, first = np.zeros((4, *size), np.float32), image.astype(np.float32)
+        _add_change(sums, image - first)
+        count += 1
         if i in for_median or len(frames) < 2:
             frames.append(image)
-    if changes is None or changes.count < 2:
+    if count < 2:
         raise InputError(
-            f"overlay: {changes.count if changes else 0} of {len(chosen)} target frames show anything, the others are "
-            "of one colour (expected: at least 2, to see what changes)"
+            f"overlay: {count} of {len(chosen)} target frames show anything (expected: at least 2 that are not of one "
+            "colour, to see what changes)"
         )
-    covariance, variance, mean = changes.result()
-    median = _median(frames)
-    mask = static_mask(covariance, mean, median)
+    change, near, squares, products = sums / count
+    unbiased = count / (count - 1)
+    # The median keeps edges where they are.
+    covariance = cv2.medianBlur((products - change * near).mean(axis=-1) * unbiased, 5)
+    variance = cv2.medianBlur((squares - change * change).mean(axis=-1) * unbiased, 5)
+    # Row by row, to bound the memory.
+    median = np.stack([np.median(rows, axis=0).round() for rows in zip(*frames, strict=True)]).astype(np.uint8)
+    mask = static_mask(covariance, (first + change).mean(axis=-1), median)
     deviation = np.sqrt(np.maximum(covariance, 0))
     if not mask.any():
         return Overlay(mask, median, deviation)
@@ -82,46 +85,24 @@ def estimate_overlay(paths: Sequence[str | Path]) -> Overlay:
     return Overlay(mask, median, deviation, noise, gains)
 
 
-class _Changes:
-    """Running sums over frames of each pixel, of its neighbours' mean, and of their products.
+def _add_change(sums: np.ndarray, change: np.ndarray) -> None:
+    """Add a frame's change, its neighbours' mean, its square, and its product with the mean to ``(4, H, W, 3)``.
 
-    All are differences to the first frame: small numbers lose nothing in float32 (Chan et al., "Algorithms for
-    computing the sample variance", The American Statistician 1983).
+    Changes from the first frame are small numbers, which lose nothing in float32 (Chan et al. 1983).
     """
-
-    def __init__(self, first: np.ndarray):
-        self.count = 0
-        self._first = first.astype(np.float32)
-        self._sum, self._near_sum, self._squares, self._products = (np.zeros_like(self._first) for _ in range(4))
-        self._width = max(3, round(first.shape[0] * _WINDOW) | 1)
-
-    def add(self, frame: np.ndarray) -> None:
-        change, n = frame - self._first, self._width**2
-        near = cv2.blur(change, (self._width, self._width), borderType=cv2.BORDER_REFLECT_101)
-        near = (near - change / n) * np.float32(n / (n - 1))  # without the pixel itself
-        cv2.accumulate(change, self._sum)
-        cv2.accumulate(near, self._near_sum)
-        cv2.accumulateSquare(change, self._squares)
-        cv2.accumulateProduct(change, near, self._products)
-        self.count += 1
-
-    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return covariance with the neighbours, variance and mean, averaged over channels, ``float32 (H, W)``."""
-        n = self.count
-        change, near = self._sum / n, self._near_sum / n
-        covariance = (self._products / n - change * near).mean(axis=-1) * (n / (n - 1))
-        variance = (self._squares / n - change * change).mean(axis=-1) * (n / (n - 1))
-        # The median keeps edges where they are.
-        return cv2.medianBlur(covariance, 5), cv2.medianBlur(variance, 5), (self._first + change).mean(axis=-1)
+    width = max(3, round(len(change) * _WINDOW) | 1)
+    near = cv2.blur(change, (width, width), borderType=cv2.BORDER_REFLECT_101)
+    near = (near - change / width**2) * np.float32(width**2 / (width**2 - 1))  # without the pixel itself
+    cv2.accumulate(change, sums[0])
+    cv2.accumulate(near, sums[1])
+    cv2.accumulateSquare(change, sums[2])
+    cv2.accumulateProduct(change, near, sums[3])
 
 
 def static_mask(covariance: np.ndarray, mean: np.ndarray, median: np.ndarray) -> np.ndarray:
-    """Return the mask of the overlay, ``bool (H, W)``; all False where everything changes, or nothing.
+    """Return the overlay's mask, ``bool (H, W)``; all False where everything changes, or nothing.
 
-    Args:
-        covariance: ``float32 (H, W)`` over time, of each pixel with its neighbours.
-        mean: ``float32 (H, W)`` brightness over time.
-        median: ``uint8 (H, W, 3)`` median frame.
+    Covariance with the neighbours, mean brightness, ``float32 (H, W)``, and median, ``uint8 (H, W, 3)``, are over time.
     """
     below = covariance[covariance < 0]  # half of the pixels that only noise changes
     by_chance = np.square(below).mean() ** 0.5 if below.size > 0.02 * covariance.size else 0.0
@@ -146,34 +127,40 @@ def static_mask(covariance: np.ndarray, mean: np.ndarray, median: np.ndarray) ->
 def _clean(static: np.ndarray) -> np.ndarray:
     """Return the regions at the image's border, without specks, holes and frayed edges."""
     width = max(3, round(min(static.shape) / 90) | 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     # A static frame around the image keeps closing and opening from eroding the regions at its border.
     mask = cv2.copyMakeBorder(static.astype(np.uint8), width, width, width, width, cv2.BORDER_CONSTANT, value=1)
-    mask = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(width)), cv2.MORPH_OPEN, _disc(width))
-    mask = _fill_holes(_at_border(mask[width:-width, width:-width])).astype(np.uint8)
-    return cv2.medianBlur(mask, round(min(static.shape) / 40) | 1) > 0  # repeats the border by itself
+    mask = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
+    regions = _large_regions(mask[width:-width, width:-width], 8, at_border=True)
+    filled = ~_large_regions(~regions, 4)  # small holes are such as glitter of stickers
+    return cv2.medianBlur(filled.astype(np.uint8), round(min(static.shape) / 40) | 1) > 0  # replicates the border
 
 
-def _disc(width: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+def _large_regions(mask: np.ndarray, connectivity: int, at_border: bool = False) -> np.ndarray:
+    """Return the connected regions of a mask that are not tiny, or those of them that touch the image's border."""
+    _, regions, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
+    kept = stats[:, cv2.CC_STAT_AREA] >= _SMALLEST * mask.size
+    if at_border:
+        start, end = stats[:, :2], stats[:, :2] + stats[:, 2:4]
+        kept &= ((start == 0) | (end == mask.shape[::-1])).any(axis=1)
+    kept[0] = False
+    return kept[regions]
 
 
 def _sky(static: np.ndarray, moving: np.ndarray, median: np.ndarray) -> np.ndarray:
-    """Return the parts of ``static`` that only chance kept still, such as an overcast sky.
+    """Return the parts of ``static`` that only chance kept still: an overcast sky, bright and in the upper half.
 
     Where the overlay ends, the median frame shows an edge; where the sky ends at moving skylines, it shows none. Both
-    kinds of rim grow into the static region until they meet at an edge. A sky is brighter than the view and in its
-    upper half; all else with a faint rim stays static.
+    kinds of rim grow into the static region until they meet at an edge.
     """
     rim, firm = _rim(static, median)
-    sky = np.zeros_like(static)
-    if not (rim & ~firm).any():
-        return sky
     markers = np.where(static, 0, 3).astype(np.int32)
     markers[rim] = np.where(firm, 1, 2)[rim]
     smooth = cv2.GaussianBlur(median, (0, 0), 1.5)
     _, regions = cv2.connectedComponents((cv2.watershed(smooth, markers) == 2).astype(np.uint8))
     brightness = cv2.cvtColor(smooth, cv2.COLOR_RGB2GRAY)
     light, height = np.median(brightness[moving]), np.median(np.nonzero(moving)[0])
+    sky = np.zeros_like(static)
     for index in set(np.unique(regions)) - {0, *regions[-1]}:
         region = regions == index
         if np.median(brightness[region]) > light and np.median(np.nonzero(region)[0]) < height:
@@ -184,8 +171,9 @@ def _sky(static: np.ndarray, moving: np.ndarray, median: np.ndarray) -> np.ndarr
 def _hood(quiet: np.ndarray, static: np.ndarray, median: np.ndarray) -> np.ndarray:
     """Return the parts of ``quiet`` that are a hood with reflections: thick, at the lower border, firmly edged."""
     width = round(quiet.shape[0] * 0.06) | 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     framed = cv2.copyMakeBorder((quiet & ~static).astype(np.uint8), 0, width, width, width, cv2.BORDER_REPLICATE)
-    thick = cv2.morphologyEx(framed, cv2.MORPH_OPEN, _disc(width))[:-width, width:-width]
+    thick = cv2.morphologyEx(framed, cv2.MORPH_OPEN, disc)[:-width, width:-width]
     _, regions = cv2.connectedComponents(thick)
     hood = np.zeros_like(static)
     for index in set(regions[-1]) - {0}:
@@ -204,25 +192,3 @@ def _rim(mask: np.ndarray, median: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     brightness = cv2.GaussianBlur(cv2.cvtColor(median, cv2.COLOR_RGB2GRAY), (0, 0), 1).astype(np.float32)
     high, low = cv2.dilate(brightness, window), cv2.erode(brightness, window)
     return rim, high - low > _EDGE * high + 1.5
-
-
-def _at_border(mask: np.ndarray) -> np.ndarray:
-    """Return the components of ``uint8`` mask that touch the image's border and are not tiny."""
-    _, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    border = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
-    large = stats[border, cv2.CC_STAT_AREA] >= _SMALLEST * mask.size
-    return np.isin(regions, border[large & (border != 0)])
-
-
-def _fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Return the mask with specks of the view that it encloses, such as glitter of stickers."""
-    _, regions, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
-    small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < _SMALLEST * mask.size)
-    return mask | np.isin(regions, small[small != 0])
-
-
-def _median(frames: list[np.ndarray]) -> np.ndarray:
-    """Return the pixel-wise median of equal images; bands of rows bound the memory."""
-    bands = np.array_split(np.arange(frames[0].shape[0]), max(1, frames[0].shape[0] // 64))
-    rows = [np.median([frame[band[0] : band[-1] + 1] for frame in frames], axis=0) for band in bands]
-    return np.concatenate(rows).round().astype(np.uint8)

@@ -1,7 +1,7 @@
 """Groups of frames with different overlays: another hood, another mount, another car.
 
-A group is split in two only where both parts are static on the same pixels and yet differ there, while the street moves
-in both. Changing light, a waiting car or a small set of frames is no reason to split.
+A group is split only where both parts are static on the same pixels and yet differ there, while the street moves in
+both. Changing light, a waiting car or a small set of frames is no reason to split.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import numpy as np
 
 from lib.dataset.image_files import read_image
 from lib.parallel import evenly_spaced, in_threads
-from lib.target.estimate_overlay import estimate_overlay
+from lib.target.estimate_overlay import BLANK, MAX_FRAMES, estimate_overlay
 from lib.target.overlay import Overlay
 
-_MAX_FRAMES = 256
 _SMALLEST = 12  # frames of a group; fewer do not show what is static
 _MOST = 8  # groups
 _SIZE = (64, 36)  # (width, height) of the thumbnails that are compared
@@ -28,19 +27,12 @@ _OTHER = 10.0  # 0-255; difference between two overlays that no light explains
 _AREA = 0.015  # of the image, on which two overlays must differ
 _HINT = 0.004  # the same for a first split, whose parts may each hold several overlays
 _ALIVE = 0.4  # of the usual change in the street, which each group must show
-_BLANK = 3.0  # standard deviation (0-255) within a frame below which it shows nothing
 _GAINS = (0.5, 2.0)  # limits of the exposure
 
 
 @dataclass(frozen=True)
 class OverlayGroup:
-    """Frames with one overlay.
-
-    Attributes:
-        paths: the frames.
-        share: of all frames in the groups.
-        overlay: their overlay.
-    """
+    """Frames with one overlay, and their ``share`` of the frames in all groups."""
 
     paths: tuple[Path, ...]
     share: float
@@ -63,51 +55,53 @@ def group_frames(paths: Sequence[str | Path]) -> list[list[Path]]:
 
     Several groups hold up to 256 frames, evenly spaced; fewer than 24 frames are one group.
     """
+
+    def read(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+        image = read_image(path)
+        return image.shape, _thumbnail(image)
+
     one_group = [[Path(path) for path in paths]]
     if len(paths) < 2 * _SMALLEST:
         return one_group
-    chosen = evenly_spaced(one_group[0], _MAX_FRAMES)
-    sizes, thumbnails = zip(*in_threads(_read_thumbnail, chosen, "overlay groups"), strict=True)
+    chosen = evenly_spaced(one_group[0], MAX_FRAMES)
+    sizes, thumbnails = zip(*in_threads(read, chosen, "overlay groups"), strict=True)
     if len(set(sizes)) > 1:
         return one_group  # which estimate_overlay refuses
     frames = np.stack(thumbnails)
     done: list[np.ndarray] = []
-    open_ = [np.flatnonzero(frames.std(axis=(1, 2)) >= _BLANK)]
+    open_ = [np.flatnonzero(frames.std(axis=(1, 2)) >= BLANK)]
     while open_:
         part = open_.pop()
-        second = _split(frames[part]) if len(done) + len(open_) + 2 <= _MOST else None
-        if second is None:
+        room = len(part) >= 2 * _SMALLEST and len(done) + len(open_) + 2 <= _MOST
+        halves = _split(frames[part]) if room else []
+        open_ += [part[half] for half in halves]
+        if not halves:
             done.append(part)
-        else:
-            open_ += [part[~second], part[second]]
-    parts = _merge(frames, _reassign(frames, done))
+    # Splits in two cannot know the nearest of all parts.
+    for _ in range(3):
+        moved = _move_to_nearest(frames, done)
+        if min(map(len, moved)) < _SMALLEST:
+            break
+        done = moved
+    parts = _merge(frames, done)
     if len(parts) == 1:
         return one_group
     return [[chosen[i] for i in part] for part in sorted(parts, key=len, reverse=True)]
 
 
 def match_overlay(overlays: Sequence[Overlay], frame: np.ndarray) -> int:
-    """Return the index of the overlay that a frame ``uint8 (H, W, 3)`` of any size shows.
-
-    It differs least from the frame, brightness aside, on the pixels that are in any of the overlays.
-    """
+    """Return the index of the overlay that differs least, brightness aside, from a frame ``uint8 (H, W, 3)``."""
     if len(overlays) == 1:
         return 0
     thumbnail = _thumbnail(frame)[None]
-    masks = [
-        cv2.resize(o.mask.astype(np.float32), _SIZE, interpolation=cv2.INTER_AREA).ravel() > 0.99 for o in overlays
-    ]
+    shares = [cv2.resize(overlay.mask.astype(np.float32), _SIZE, interpolation=cv2.INTER_AREA) for overlay in overlays]
+    masks = [share.ravel() > 0.99 for share in shares]
     anywhere = np.any(masks, axis=0)
     if not anywhere.any():
         return 0
-    images = [_thumbnail(overlay.image) for overlay in overlays]
-    pairs = zip(images, masks, strict=True)
-    return int(np.argmin([_differences(thumbnail, image, mask)[0, anywhere].mean() for image, mask in pairs]))
-
-
-def _read_thumbnail(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    image = read_image(path)
-    return image.shape, _thumbnail(image)
+    pairs = zip(overlays, masks, strict=True)
+    differences = [_differences(thumbnail, _thumbnail(overlay.image), mask) for overlay, mask in pairs]
+    return int(np.argmin([difference[0, anywhere].mean() for difference in differences]))
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:
@@ -116,10 +110,7 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def _differences(frames: np.ndarray, image: np.ndarray, static: np.ndarray) -> np.ndarray:
-    """Return the differences ``(F, P)`` of frames ``(F, P, 3)`` from an image ``(P, 3)``, at most ``_CUT``.
-
-    Each frame first gets the image's brightness where ``static (P)``.
-    """
+    """Return the differences ``(F, P)`` of frames ``(F, P, 3)`` from ``(P, 3)``, made as bright where ``static``."""
     bright = static & (image.mean(axis=-1) > 12)
     gains = np.ones(len(frames), np.float32)
     if bright.sum() >= 8:
@@ -128,51 +119,39 @@ def _differences(frames: np.ndarray, image: np.ndarray, static: np.ndarray) -> n
     return np.minimum(np.abs(frames / gains[:, None, None] - image).mean(axis=-1), _CUT)
 
 
-@dataclass(frozen=True)
 class _Summary:
-    """Median ``image (P, 3)`` of frames, and each pixel's median ``change (P)`` from it."""
+    """Median ``image (P, 3)`` of frames, each pixel's median ``change (P)`` from it, and which are ``static (P)``."""
 
-    image: np.ndarray
-    change: np.ndarray
-
-    @classmethod
-    def of(cls, frames: np.ndarray) -> _Summary:
-        image = np.median(frames, axis=0)
-        change = np.median(np.abs(frames - image).mean(axis=-1), axis=0)
+    def __init__(self, frames: np.ndarray):
+        self.image = np.median(frames, axis=0)
+        self.change = np.median(np.abs(frames - self.image).mean(axis=-1), axis=0)
         # Once more, with the brightness of what seems static made equal.
-        change = np.minimum(change, np.median(_differences(frames, image, change < 3 * _STATIC), axis=0))
-        return cls(image, change)
+        self.change = np.minimum(self.change, np.median(self.differences(frames), axis=0))
+        self.static = self.change < _STATIC
 
-    @property
-    def static(self) -> np.ndarray:
-        return self.change < _STATIC
-
-    def distances(self, frames: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """Return the mean difference ``(F)`` of frames on ``pixels (P)``."""
-        return _differences(frames, self.image, self.change < 3 * _STATIC)[:, pixels].mean(axis=1)
+    def differences(self, frames: np.ndarray) -> np.ndarray:
+        return _differences(frames, self.image, self.change < 3 * _STATIC)
 
 
-def _reassign(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the parts (indices of frames) with each frame in the nearest, which splits in two cannot know."""
+def _move_to_nearest(frames: np.ndarray, parts: list[np.ndarray], everywhere: bool = False) -> list[np.ndarray]:
+    """Return the parts (indices) with each frame in the nearest, by pixels static in any part, or ``everywhere``."""
+    if min(map(len, parts)) < _SMALLEST:
+        return parts
     members = np.concatenate(parts)
-    for _ in range(3):
-        summaries = [_Summary.of(frames[part]) for part in parts]
-        pixels = np.any([summary.static for summary in summaries], axis=0)
-        if len(parts) == 1 or not pixels.any():
-            break
-        nearest = np.argmin([summary.distances(frames[members], pixels) for summary in summaries], axis=0)
-        moved = [members[nearest == index] for index in range(len(parts))]
-        if min(map(len, moved)) < _SMALLEST:
-            break
-        parts = moved
-    return parts
+    summaries = [_Summary(frames[part]) for part in parts]
+    pixels = np.any([summary.static for summary in summaries], axis=0) | everywhere
+    if not pixels.any():
+        return parts
+    distances = [summary.differences(frames[members])[:, pixels].mean(axis=1) for summary in summaries]
+    nearest = np.argmin(distances, axis=0)
+    return [members[nearest == index] for index in range(len(parts))]
 
 
 def _merge(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
     """Return the parts, those merged that show the same overlay after all."""
-    whole = _Summary.of(frames[np.concatenate(parts)])
+    whole = _Summary(frames[np.concatenate(parts)])
     while len(parts) > 1:
-        summaries = [_Summary.of(frames[part]) for part in parts]
+        summaries = [_Summary(frames[part]) for part in parts]
         pairs = ((i, j) for i in range(len(parts)) for j in range(i))
         area, i, j = min((_differing_area(summaries[i], summaries[j], whole), i, j) for i, j in pairs)
         if area >= _AREA:
@@ -182,36 +161,21 @@ def _merge(frames: np.ndarray, parts: list[np.ndarray]) -> list[np.ndarray]:
     return parts
 
 
-def _split(frames: np.ndarray) -> np.ndarray | None:
-    """Return which frames ``(F, P, 3)`` may show another overlay than the rest, ``bool (F)``; None where all agree."""
-    if len(frames) < 2 * _SMALLEST:
-        return None
-    whole, largest, best = _Summary.of(frames), _HINT, None
+def _split(frames: np.ndarray) -> list[np.ndarray]:
+    """Return two halves (indices) of frames ``(F, P, 3)`` that may show different overlays; none where all agree."""
+    whole, largest, best = _Summary(frames), _HINT, []
     for start in _starts(frames):
-        second = _two_means(frames, start)
-        if min(second.sum(), (~second).sum()) < _SMALLEST:
+        halves = [np.flatnonzero(~start), np.flatnonzero(start)]
+        for step in range(8):
+            # At first all pixels count, then those that are static in one of the halves.
+            halves = _move_to_nearest(frames, halves, everywhere=step < 3)
+        if min(map(len, halves)) < _SMALLEST:
             continue
-        area = _differing_area(_Summary.of(frames[~second]), _Summary.of(frames[second]), whole)
+        first, second = (_Summary(frames[half]) for half in halves)
+        area = _differing_area(first, second, whole)
         if area > largest:
-            largest, best = area, second
+            largest, best = area, [np.sort(half) for half in halves]
     return best
-
-
-def _two_means(frames: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Move frames to the nearer of two groups until none moves, or a group is too small."""
-    for step in range(8):
-        if min(second.sum(), (~second).sum()) < _SMALLEST:
-            break
-        two = [_Summary.of(frames[part]) for part in (~second, second)]
-        # At first all pixels count, then those that are static in one of the groups.
-        pixels = two[0].static | two[1].static if step >= 3 else np.ones(frames.shape[1], bool)
-        if not pixels.any():
-            break
-        first_distance, second_distance = (summary.distances(frames, pixels) for summary in two)
-        before, second = second, second_distance < first_distance
-        if step >= 4 and (second == before).all():
-            break
-    return second
 
 
 def _starts(frames: np.ndarray) -> Iterator[np.ndarray]:
@@ -225,17 +189,14 @@ def _starts(frames: np.ndarray) -> Iterator[np.ndarray]:
     _, vectors = np.linalg.eigh(level @ level.T)
     for vector in vectors.T[:-5:-1]:
         grey = cv2.normalize(vector, np.empty_like(vector), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-        _, cut = cv2.threshold(grey, 0, 1, cv2.THRESH_OTSU)
-        yield cut.ravel() > 0
+        yield cv2.threshold(grey, 0, 1, cv2.THRESH_OTSU)[1].ravel() > 0
 
 
 def _differing_area(first: _Summary, second: _Summary, whole: _Summary) -> float:
     """Return the share of the image where two groups are static and differ; 0 where one merely waited in the street."""
-    usual = np.percentile(whole.change, 75)
-    if min(np.percentile(summary.change, 75) for summary in (first, second)) < _ALIVE * usual:
-        return 0.0
+    changes = [np.percentile(summary.change, 75) for summary in (first, second, whole)]
     both = first.static & second.static
-    if not both.any():
+    if min(changes[:2]) < _ALIVE * changes[2] or not both.any():
         return 0.0
     # Light explains three differences: none, the same change as in the street, and one of the exposure.
     street = [max(float(s.image[~both].mean()) if not both.all() else 1.0, 1.0) for s in (first, second)]

@@ -1,18 +1,14 @@
 """Plumb-line calibration: the fisheye lens, and each frame's street directions, that make edges straight.
 
-The rays of a straight line lie in a plane through the optical centre. That leaves one number open: stretching the
-world along the optical axis (tan theta -> s tan theta) keeps all lines straight. The right angles of streets settle it:
-an edge along one of a frame's three perpendicular directions (down, along the street, across it) has a plane that
-contains the direction.
-
-Robust least squares fits the lens and all frames' directions at once. The planes' normals are no variables: for any
-lens the best ones have a closed form, and steps account for it (variable projection; Golub & Pereyra, "Separable
-nonlinear least squares", Inverse Problems 2003).
+The rays of a straight line lie in a plane through the optical centre. That leaves the stretch of the world along the
+optical axis open; the right angles of streets settle it. Robust least squares fits the lens and all frames' directions
+at once, while the planes have a closed form (variable projection; Golub & Pereyra, Inverse Problems 2003).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -44,7 +40,7 @@ _STARTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # log focal length, relative to the exp
 
 @dataclass(frozen=True)
 class Prior:
-    """Expected lens: ``mean`` and ``deviation``, ``float64 (7,)`` each, of PARAMETERS."""
+    """Expected lens, ``float64 (7,)`` each, of PARAMETERS."""
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -52,26 +48,15 @@ class Prior:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted lens.
+    """A fitted lens; its covariance tells how far runs of neighbouring frames disagree (Liang & Zeger 1986)."""
 
-    Attributes:
-        lens: ``float64 (7,)``, PARAMETERS.
-        covariance: ``float64 (7, 7)`` of the lens, from the disagreement of runs of neighbouring frames ("sandwich";
-            Liang & Zeger, "Longitudinal data analysis using generalized linear models", Biometrika 1986).
-        directions: ``float64 (frames, 3, 3)``, rows: down, along and across the street, in camera rays.
-        kind: ``int (E,)``, index in DIRECTIONS of each edge.
-        weight: ``float64 (E,)``, 0-1, of each edge.
-        deviation: ``float64 (E,)``, pixels (root mean square) of each edge from its straight line.
-        cost: lower is better.
-    """
-
-    lens: np.ndarray
-    covariance: np.ndarray
-    directions: np.ndarray
-    kind: np.ndarray
-    weight: np.ndarray
-    deviation: np.ndarray
-    cost: float
+    lens: np.ndarray  # float64 (7,), PARAMETERS
+    covariance: np.ndarray  # float64 (7, 7), of the lens
+    directions: np.ndarray  # float64 (frames, 3, 3), rows: down, along and across the street, in camera rays
+    kind: np.ndarray  # int (E,), index in DIRECTIONS of each edge
+    weight: np.ndarray  # float64 (E,), 0-1
+    deviation: np.ndarray  # float64 (E,), pixels (root mean square) of each edge from its straight line
+    cost: float  # lower is better
 
     def summary(self) -> str:
         """Return the evidence in one sentence."""
@@ -111,13 +96,7 @@ def rays(lens: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def fit_best(edges: Edges, prior: Prior, view: np.ndarray) -> Fit | None:
-    """Fit from several focal lengths and return the best; None where edges are few, or no lens covers the view.
-
-    Args:
-        edges: in pixels of the view.
-        prior: expected lens.
-        view: ``bool (H, W)``, pixels that the lens must cover.
-    """
+    """Return the best fit from several focal lengths; None: few edges, or no lens covers the view, ``bool (H, W)``."""
     if len(edges.points) < _FEWEST:
         return None
     used, frame = np.unique(edges.frame, return_inverse=True)
@@ -125,14 +104,14 @@ def fit_best(edges: Edges, prior: Prior, view: np.ndarray) -> Fit | None:
     # The choice of a start needs fewer frames than the last digits do.
     chosen = frame % max(1, round(len(used) / _START_FRAMES)) == 0
     few = Edges(edges.points[chosen], np.unique(frame[chosen], return_inverse=True)[1])
-    starts = [fit(few, prior.mean + step * np.eye(7)[2], prior) for step in _STARTS]
-    starts.sort(key=lambda start: start.cost)
+    cost = attrgetter("cost")
+    starts = sorted((fit(few, prior.mean + step * np.eye(7)[2], prior) for step in _STARTS), key=cost)
     fits = [fit(edges, start.lens, prior) for start in starts[:3]]
     # With a good lens, the first guess of the streets' directions is better.
-    fits.append(fit(edges, min(fits, key=lambda each: each.cost).lens, prior))
+    fits.append(fit(edges, min(fits, key=cost).lens, prior))
     pixels, size = visible_pixels(view), view.shape[::-1]
     covering = [each for each in fits if np.isfinite(camera(each.lens, size).unproject(pixels)).all()]
-    return min(covering, key=lambda each: each.cost, default=None)
+    return min(covering, key=cost, default=None)
 
 
 def fit(edges: Edges, lens: np.ndarray, prior: Prior) -> Fit:
@@ -141,7 +120,10 @@ def fit(edges: Edges, lens: np.ndarray, prior: Prior) -> Fit:
     for scale in _SCALES:
         step, turns, _ = _linearise(edges, lens, directions, prior, scale)
         lens = lens + np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
-        directions = _turned(directions, np.clip(turns, -_LARGEST_TURN, _LARGEST_TURN))
+        turns = np.clip(turns, -_LARGEST_TURN, _LARGEST_TURN)
+        # The decomposition makes the turned directions perpendicular again.
+        u, _, v = np.linalg.svd(directions + np.cross(turns[:, None], directions))
+        directions = u @ v
     return _linearise(edges, lens, directions, prior, _SCALES[-1])[2]
 
 
@@ -149,37 +131,25 @@ def _first_directions(edges: Edges, seen: np.ndarray) -> np.ndarray:
     """Guess each frame's directions ``(frames, 3, 3)``: the street runs where most edges lead."""
     normals = np.linalg.eigh(np.einsum("epi,epj->eij", seen, seen))[1][..., 0]
     length = np.arccos(np.clip((seen[:, 0] * seen[:, -1]).sum(-1), -1, 1))
-    tilts = np.array(np.meshgrid(np.linspace(-0.3, 0.3, 9), np.radians(np.arange(-45, 45, 2.5)))).reshape(2, -1).T
-    candidates = np.array([_street(tilt, yaw) for tilt, yaw in tilts])
-    likely = np.exp(-0.5 * (tilts[:, 0] / _TILT) ** 2)
+    tilt, yaw = np.array(np.meshgrid(np.linspace(-0.3, 0.3, 9), np.radians(np.arange(-45, 45, 2.5)))).reshape(2, -1)
+    down = np.stack([0 * tilt, np.cos(tilt), np.sin(tilt)], axis=-1)
+    ahead = np.stack([0 * tilt, -np.sin(tilt), np.cos(tilt)], axis=-1)
+    cos, sin, right = np.cos(yaw)[:, None], np.sin(yaw)[:, None], np.eye(3)[0]
+    candidates = np.stack([down, cos * ahead + sin * right, cos * right - sin * ahead], axis=1)
+    likely = np.exp(-0.5 * (tilt / _TILT) ** 2)
 
     def best(members: np.ndarray) -> np.ndarray:
         off = np.abs(np.einsum("kai,ei->eka", candidates, normals[members])).min(axis=-1)
         votes = length[members] @ np.exp(-0.5 * (off / 0.03) ** 2)
         return candidates[(votes * likely).argmax()]
 
-    return np.stack([best(edges.frame == i) for i in range(edges.frames)])
-
-
-def _street(tilt: float, yaw: float) -> np.ndarray:
-    down = np.array([0, np.cos(tilt), np.sin(tilt)])
-    ahead = np.array([0, -np.sin(tilt), np.cos(tilt)])
-    right = np.array([1.0, 0, 0])
-    return np.array([down, np.cos(yaw) * ahead + np.sin(yaw) * right, np.cos(yaw) * right - np.sin(yaw) * ahead])
-
-
-def _turned(directions: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Turn directions by small rotation vectors ``(frames, 3)`` and make them perpendicular again."""
-    moved = directions + np.cross(turns[:, None], directions)
-    u, _, v = np.linalg.svd(moved)
-    return u @ v
+    return np.stack([best(edges.frame == i) for i in range(edges.frame[-1] + 1)])
 
 
 def _linearise(edges: Edges, lens, directions, prior: Prior, scale: float) -> tuple[np.ndarray, np.ndarray, Fit]:
     """Return a Gauss-Newton step of the lens (7,), one of the directions ``(frames, 3)``, and the fit before them."""
     seen = rays(lens, edges.points)
-    planes = _fit_planes(seen, directions[edges.frame], np.exp(lens[2]), scale)
-    normal = planes.normal[:, None]
+    normal, direction, ways, kind = _fit_planes(seen, directions[edges.frame], np.exp(lens[2]), scale)
     off = (seen * normal).sum(-1)
     slopes = np.stack([((rays(lens, edges.points + d) - seen) * normal).sum(-1) / d.sum() for d in _PIXEL], axis=-1)
     to_pixels = 1 / np.maximum(np.linalg.norm(slopes, axis=-1), 1e-6)  # Sampson's distance
@@ -188,10 +158,10 @@ def _linearise(edges: Edges, lens, directions, prior: Prior, scale: float) -> tu
     foot = edges.points - slopes * (off * to_pixels**2)[..., None]
     foot_rays = rays(lens, foot)
     by_lens = np.stack([((rays(lens + d, foot) - foot_rays) * normal).sum(-1) / d.sum() for d in _NUDGES], axis=-1)
-    along = (foot_rays * planes.direction[:, None]).sum(-1)
-    by_turn = -along[..., None] * np.cross(planes.direction, planes.normal)[:, None]
+    along = (foot_rays * direction).sum(-1)
+    by_turn = -along[..., None] * np.cross(direction, normal)
     residual, by_lens, by_turn = (
-        _project_out(planes, foot_rays, to_pixels, value * to_pixels[..., None])
+        _project_out(ways, foot_rays, to_pixels, value * to_pixels[..., None])
         for value in (off[..., None], by_lens, by_turn)
     )
     deviation = np.sqrt((residual[..., 0] ** 2).mean(axis=1))
@@ -199,51 +169,38 @@ def _linearise(edges: Edges, lens, directions, prior: Prior, scale: float) -> tu
     step, turns, covariance = _solve(edges, lens, directions, prior, weight, residual, by_lens, by_turn)
     lost = scale**2 * (1 - 1 / (1 + (deviation / scale) ** 2))
     cost = 4 * lost.sum() / _NOISE**2 + (((lens - prior.mean) / prior.deviation) ** 2).sum()
-    return step, turns, Fit(lens, covariance, directions, planes.kind, weight, deviation, float(cost))
+    return step, turns, Fit(lens, covariance, directions, kind, weight, deviation, float(cost))
 
 
-@dataclass(frozen=True)
-class _Planes:
-    """Each edge's plane through the optical centre.
+def _fit_planes(seen: np.ndarray, directions: np.ndarray, focal: float, scale: float) -> tuple[np.ndarray, ...]:
+    """Fit each edge's plane freely and through each direction; a direction is kept if it costs little.
 
-    ``normal (E, 3)``, the street's ``direction (E, 3)`` in it (0 for kind 3), the vectors ``ways (E, 2, 3)`` towards
-    which the normal can still turn (the second 0 where there is one), and ``kind (E,)``.
+    Returns the planes' normals ``(E, 1, 3)``, the directions in them ``(E, 1, 3)`` (0 for kind 3), the vectors
+    ``(E, 2, 3)`` towards which normals can still turn (the second 0 where there is one), and the kinds ``(E,)``.
     """
-
-    normal: np.ndarray
-    direction: np.ndarray
-    ways: np.ndarray
-    kind: np.ndarray
-
-
-def _fit_planes(seen: np.ndarray, directions: np.ndarray, focal: float, scale: float) -> _Planes:
-    """Fit each edge's plane freely and through each direction; a direction is kept if it costs little."""
     scatter = np.einsum("epi,epj->eij", seen, seen) / seen.shape[1]
     values, vectors = np.linalg.eigh(scatter)
     inside = directions @ scatter @ directions.transpose(0, 2, 1)  # in the directions' own coordinates
-    squares, normals = [], []
-    for axis in range(3):
-        b, c = (axis + 1) % 3, (axis + 2) % 3
-        p, q, r = inside[:, b, b], inside[:, b, c], inside[:, c, c]
-        angle = 0.5 * np.arctan2(-2 * q, r - p)  # the smaller eigenvalue's eigenvector
-        normals.append(np.cos(angle)[:, None] * directions[:, b] + np.sin(angle)[:, None] * directions[:, c])
-        squares.append(0.5 * (p + r) - np.hypot(0.5 * (p - r), q))
-    off = np.sqrt(np.maximum(squares, 0)) * focal
-    kind, edge = off.argmin(axis=0), np.arange(len(seen))
-    kind[off[kind, edge] ** 2 > np.maximum(values[:, 0], 0) * focal**2 + (2 * scale) ** 2] = 3
+    b, c = [1, 2, 0], [2, 0, 1]  # the other two directions
+    p, q, r = inside[:, b, b], inside[:, b, c], inside[:, c, c]
+    angle = 0.5 * np.arctan2(-2 * q, r - p)[..., None]  # the smaller eigenvalue's eigenvector
+    normals = np.cos(angle) * directions[:, b] + np.sin(angle) * directions[:, c]
+    off = np.sqrt(np.maximum(0.5 * (p + r) - np.hypot(0.5 * (p - r), q), 0)) * focal
+    kind, edge = off.argmin(axis=1), np.arange(len(seen))
+    kind[off[edge, kind] ** 2 > np.maximum(values[:, 0], 0) * focal**2 + (2 * scale) ** 2] = 3
     free = (kind == 3)[:, None]
     axis = np.minimum(kind, 2)
-    normal = np.where(free, vectors[..., 0], np.array(normals)[axis, edge])
+    normal = np.where(free, vectors[..., 0], normals[edge, axis])
     direction = np.where(free, 0, directions[edge, axis])
     first = np.where(free, vectors[..., 1], np.cross(normal, direction))
     second = np.where(free, vectors[..., 2], 0)
-    return _Planes(normal, direction, np.stack([first, second], axis=1), kind)
+    return normal[:, None], direction[:, None], np.stack([first, second], axis=1), kind
 
 
-def _project_out(planes: _Planes, seen: np.ndarray, to_pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _project_out(ways: np.ndarray, seen: np.ndarray, to_pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return ``values (E, P, n)`` less the part that a turn of the edges' planes makes up for."""
     basis = np.zeros((len(seen), 0, seen.shape[1]))
-    for way in planes.ways.transpose(1, 0, 2):
+    for way in ways.transpose(1, 0, 2):
         move = (seen * way[:, None]).sum(-1) * to_pixels
         move = move - np.einsum("ekp,ekq,eq->ep", basis, basis, move)
         move /= np.maximum(np.linalg.norm(move, axis=1, keepdims=True), 1e-9)
@@ -252,10 +209,7 @@ def _project_out(planes: _Planes, seen: np.ndarray, to_pixels: np.ndarray, value
 
 
 def _solve(edges: Edges, lens, directions, prior: Prior, weight, residual, by_lens, by_turn) -> tuple[np.ndarray, ...]:
-    """Solve the normal equations and return step, turns and the lens's covariance.
-
-    The frames' turns are eliminated first, since each depends on its own frame alone.
-    """
+    """Return the normal equations' step, turns (eliminated first, frame by frame) and the lens's covariance."""
     worth = _POINTS_WORTH * weight / _NOISE**2
     starts = np.flatnonzero(np.diff(edges.frame, prepend=-1))
 
@@ -268,12 +222,10 @@ def _solve(edges: Edges, lens, directions, prior: Prior, weight, residual, by_le
     tt = tt + np.eye(3) / _TILT**2
     gt = gt - np.cross(directions[:, 0], np.array([0.0, 1.0, 0.0])) / _TILT**2
     inverse = np.linalg.inv(tt)
-    reduced = ll - lt @ inverse @ lt.transpose(0, 2, 1)
     gradient = gl - (lt @ inverse @ gt[..., None])[..., 0]
     certain = 1 / prior.deviation**2
-    hessian = reduced.sum(axis=0) + np.diag(certain)
-    pull = (lens - prior.mean) * certain
-    step = -np.linalg.solve(hessian, gradient.sum(axis=0) + pull)
+    hessian = (ll - lt @ inverse @ lt.transpose(0, 2, 1)).sum(axis=0) + np.diag(certain)
+    step = -np.linalg.solve(hessian, gradient.sum(axis=0) + (lens - prior.mean) * certain)
     turns = -(inverse @ (gt + (lt.transpose(0, 2, 1) @ step))[..., None])[..., 0]
     blocks = [block.sum(axis=0) for block in np.array_split(gradient, min(len(gradient), _BLOCKS))]
     spread = sum(np.outer(block, block) for block in blocks)

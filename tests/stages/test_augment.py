@@ -18,7 +18,7 @@ from lib.synthesis import estimate
 from lib.synthesis import params as params_module
 from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera
-from lib.target import appearance, field_of_view
+from lib.target import appearance
 from lib.target.overlay import Overlay
 
 
@@ -214,7 +214,7 @@ def test_what_the_source_sees_is_told_or_found_where_it_is_needed(sample, tmp_pa
     results = read_yaml(tmp_path / "found" / "run.yaml")["augment"]["results"]
     assert np.allclose(np.radians(results["source_fov_deg"]), found.source_fov)
     assert "Field of view" in read_yaml(tmp_path / "found" / "augmented" / "camera.yaml")["source_report"]
-    monkeypatch.setattr(field_of_view, "estimate_field_of_view", None)
+    monkeypatch.setattr(estimate, "estimate_field_of_view", None)
     told = TargetCamera.read(
         augment(AugmentOptions(data=sample, out=tmp_path / "told", copies=0, source_fov_deg=(50, 90), mirror=False))
     )

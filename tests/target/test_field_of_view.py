@@ -7,7 +7,7 @@ from lib.camera.models import Pinhole
 from lib.dataset import image_files
 from lib.errors import InputError
 from lib.sample import SOURCE_SENSOR, render
-from lib.target.field_of_view import estimate_field_of_view
+from lib.target.lens import estimate_field_of_view
 
 SIZE = (480, 270)
 

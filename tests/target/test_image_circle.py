@@ -3,7 +3,7 @@
 import numpy as np
 
 from lib.sample import CameraOverlay
-from lib.target.image_circle import find_image_circle
+from lib.target.lens import find_image_circle
 
 SIZE = (480, 270)
 
