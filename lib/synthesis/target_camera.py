@@ -198,11 +198,11 @@ class TargetCamera:
             for index, described in enumerate(found["overlays"])
         ]
         lens, source = (found[name] and models.from_dict(found[name]) for name in ("target", "source"))
-        looks = arrays["statistics"], arrays["thumbnails"], found["appearance"]
+        appearances = arrays["statistics"], arrays["thumbnails"], found["appearance"]
         shares = tuple(described["share"] for described in found["overlays"])
         more = tuple(overlays[1:]), shares, arrays.get("frame_overlays")
         return cls(
-            overlays[0], lens, source, *looks, *more, found["motion"], tuple(found["source_fov"]), found["mirror"]
+            overlays[0], lens, source, *appearances, *more, found["motion"], tuple(found["source_fov"]), found["mirror"]
         )
 
 
