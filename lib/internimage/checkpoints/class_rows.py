@@ -38,11 +38,7 @@ def is_classifier(name: str) -> bool:
 
 
 def class_names(data_set: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the class names of a data set, given its name or the class names themselves.
-
-    Raises:
-        InputError: unknown name.
-    """
+    """Return the class names of a data set, given its name or the class names themselves."""
     if not isinstance(data_set, str):
         return tuple(map(str, data_set))
     if data_set == "competition":
@@ -57,7 +53,9 @@ def class_names(data_set: str | Sequence[str]) -> tuple[str, ...]:
 
 def match(classes: Sequence[str], file_classes: Sequence[str]) -> list[int | None]:
     """Return for each of ``classes`` its row among ``file_classes``; ``None``: there is no such class."""
-    rows = {_plain(name): row for row, name in reversed(list(enumerate(file_classes)))}
+    rows: dict[str, int] = {}
+    for row, name in enumerate(map(_plain, file_classes)):
+        rows.setdefault(name, row)
     return [next((rows[name] for name in _synonyms(_plain(name)) if name in rows), None) for name in classes]
 
 
@@ -77,7 +75,7 @@ def merge(
     Args:
         name: name of the weight.
         tensor: ``(classes, ...)``, the network's; may be on the meta device.
-        file_tensor: ``(file classes, ...)``, the file's.
+        file_tensor: ``(file classes, ...)``.
         file_classes: class names of the file's rows; empty: no row carries over.
 
     Returns:
@@ -94,20 +92,15 @@ def merge(
             f"classes: {len(file_classes)} names for a classifier of {rows} rows ({name}); name the data set that the "
             "checkpoint was trained on."
         )
-    known = (class_names(data_set) for data_set in ("competition", *_DATA_SETS))
-    classes = next((names for names in known if len(names) == count), ())
-    if file_classes and not classes:
+    known = {len(names): names for names in map(class_names, (*_DATA_SETS, "competition"))}
+    if file_classes and count not in known:
         raise InputError(
             f"classes: no names are known for a network of {count} classes; pass [] to start its classifier anew."
         )
-    classes = classes or tuple(map(str, range(count)))
+    classes = known.get(count) or tuple(map(str, range(count)))
     matches = match(classes, file_classes)
     merged = tensor.detach().clone()
-    if not merged.is_meta:
-        for row, file_row in enumerate(matches):
-            if file_row is not None:
-                merged[row] = file_tensor[file_row]
-        if extra:
-            merged[-1] = file_tensor[-1]
-    pairs = zip(classes, matches, strict=True)
-    return merged, {ours: None if row is None else file_classes[row] for ours, row in pairs}
+    for row, file_row in enumerate(matches + [rows] * extra):
+        if file_row is not None:
+            merged[row] = file_tensor[file_row]
+    return merged, {ours: row if row is None else file_classes[row] for ours, row in zip(classes, matches, strict=True)}
