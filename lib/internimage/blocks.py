@@ -60,7 +60,7 @@ class Block(nn.Module):
     """Residual branches of DCNv3 and of an MLP: ``(N, H, W, C)`` to ``(N, H, W, C)``.
 
     Arguments as in :class:`lib.internimage.InternImage`, except ``drop``: dropout in the MLP, ``drop_path``:
-    probability of leaving out a branch, per image, and ``dcn``: further arguments of :class:`ops_dcnv3.DCNv3`.
+    probability of leaving out a branch, per image, and ``**dcn``: further arguments of :class:`ops_dcnv3.DCNv3`.
     """
 
     def __init__(
@@ -75,15 +75,16 @@ class Block(nn.Module):
         res_post_norm: bool,
         layer_scale: float | None,
         with_cp: bool,
-        dcn: dict,
+        act_layer: str,
+        **dcn,
     ):
         super().__init__()
         self.post_norm, self.with_cp = post_norm, with_cp
         self.norm1 = normalisation(channels)
-        self.dcn = DCNv3(channels, group=groups, **dcn)
+        self.dcn = DCNv3(channels, group=groups, act_layer=act_layer, **dcn)
         self.drop_path = DropPath(drop_path)
         self.norm2 = normalisation(channels)
-        self.mlp = MLP(channels, int(channels * mlp_ratio), dcn["act_layer"], drop)
+        self.mlp = MLP(channels, int(channels * mlp_ratio), act_layer, drop)
         self.gamma1 = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
         self.gamma2 = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
         self.res_post_norm1 = normalisation(channels) if res_post_norm else None
@@ -108,14 +109,9 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution, and the downsampling to the next.
+    """Blocks of one resolution, and the downsampling to the next; ``norm``: normalise the stage's map.
 
-    Args:
-        blocks: blocks of ``channels``.
-        channels: C.
-        norm: normalise the stage's map.
-        post_norm_block_ids: blocks (from 0) after which the map is normalised.
-        downsample: module whose result is the next stage's input; ``None`` in the last stage.
+    The map is also normalised after the blocks of ``post_norm_block_ids``.
     """
 
     def __init__(self, blocks: list[Block], channels: int, *, norm: bool, post_norm_block_ids, downsample):

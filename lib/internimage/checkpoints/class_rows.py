@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmseg.utils import get_classes
 from torch import Tensor
 
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
@@ -16,8 +17,12 @@ from lib.errors import InputError
 LAYERS = ("conv_seg", "cls_embed", "head")
 """Layers with one row per class: of mmseg's heads, of Mask2Former (plus one for no object), of classification."""
 
-_DATA_SETS = {"cityscapes": "cityscapes", "ade20k": "ade20k", "mapillary": "mapillary_v1"}
-"""Name of a data set here to the name of its class list in mmseg."""
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "cityscapes": tuple(get_classes("cityscapes")),
+    "ade20k": tuple(get_classes("ade20k")),
+    "mapillary": tuple(get_classes("mapillary_v1")),
+    "competition": CLASSES_WITH_BACKGROUND,
+}
 
 # Public UperNet and SegFormer checkpoints for Cityscapes and Mapillary have ADE20K's 150 rows; the first ones are used.
 _ADE20K_ROWS = 150
@@ -38,29 +43,27 @@ def is_classifier(name: str) -> bool:
 
 
 def class_names(data_set: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the class names of a data set, given its name or the class names themselves."""
+    """Return the class names of a data set, given its name or the class names themselves.
+
+    Raises:
+        InputError: unknown name.
+    """
     if not isinstance(data_set, str):
         return tuple(map(str, data_set))
-    if data_set == "competition":
-        return CLASSES_WITH_BACKGROUND
-    if data_set not in _DATA_SETS:
-        known = ", ".join(sorted([*_DATA_SETS, "competition"]))
+    if data_set not in _CLASSES:
+        known = ", ".join(sorted(_CLASSES))
         raise InputError(f"classes: {data_set!r} (expected one of {known}, a list of class names, or [] for none)")
-    from mmseg.utils import get_classes
-
-    return tuple(get_classes(_DATA_SETS[data_set]))
+    return _CLASSES[data_set]
 
 
 def match(classes: Sequence[str], file_classes: Sequence[str]) -> list[int | None]:
     """Return for each of ``classes`` its row among ``file_classes``; ``None``: there is no such class."""
-    rows: dict[str, int] = {}
-    for row, name in enumerate(map(_plain, file_classes)):
-        rows.setdefault(name, row)
-    return [next((rows[name] for name in _synonyms(_plain(name)) if name in rows), None) for name in classes]
-
-
-def _synonyms(name: str) -> list[str]:
-    return [name, *(other for group in _SYNONYMS if name in group for other in group)]
+    file_names = [_plain(name) for name in file_classes]
+    matches = []
+    for name in map(_plain, classes):
+        synonyms = [name, *(other for group in _SYNONYMS if name in group for other in group)]
+        matches.append(next((file_names.index(other) for other in synonyms if other in file_names), None))
+    return matches
 
 
 def _plain(name: str) -> str:
@@ -92,7 +95,7 @@ def merge(
             f"classes: {len(file_classes)} names for a classifier of {rows} rows ({name}); name the data set that the "
             "checkpoint was trained on."
         )
-    known = {len(names): names for names in map(class_names, (*_DATA_SETS, "competition"))}
+    known = {len(names): names for names in _CLASSES.values()}
     if file_classes and count not in known:
         raise InputError(
             f"classes: no names are known for a network of {count} classes; pass [] to start its classifier anew."
