@@ -1,7 +1,6 @@
-"""Parts of InternImage: the stem, the block of DCNv3 and MLP, and the stage of blocks.
+"""Parts of InternImage, with the names of the public state dicts.
 
-Maps are channels last, ``(N, H, W, C)``, from the stem's output on. Attribute names are those of the public
-state dicts.
+Maps are channels last, ``(N, H, W, C)``, from the stem's output on.
 """
 
 from __future__ import annotations
@@ -87,20 +86,17 @@ class Block(nn.Module):
         self.mlp = MLP(channels, int(channels * mlp_ratio), act_layer, drop)
         self.gamma1 = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
         self.gamma2 = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
-        self.res_post_norm1 = normalisation(channels) if res_post_norm else None
-        self.res_post_norm2 = normalisation(channels) if res_post_norm else None
-
-    def _branch(self, x: Tensor, layer: nn.Module, norm: nn.Module, res_norm, gamma) -> Tensor:
-        y = norm(layer(x)) if self.post_norm else layer(norm(x))
-        if res_norm is not None:
-            y = res_norm(y)
-        if gamma is not None:
-            y = gamma * y
-        return x + self.drop_path(y)
+        self.res_post_norm1 = normalisation(channels) if res_post_norm else nn.Identity()
+        self.res_post_norm2 = normalisation(channels) if res_post_norm else nn.Identity()
 
     def _branches(self, x: Tensor) -> Tensor:
-        x = self._branch(x, self.dcn, self.norm1, self.res_post_norm1, self.gamma1)
-        return self._branch(x, self.mlp, self.norm2, self.res_post_norm2, self.gamma2)
+        for layer, norm, res_norm, gamma in (
+            (self.dcn, self.norm1, self.res_post_norm1, self.gamma1),
+            (self.mlp, self.norm2, self.res_post_norm2, self.gamma2),
+        ):
+            y = res_norm(norm(layer(x)) if self.post_norm else layer(norm(x)))
+            x = x + self.drop_path(y if gamma is None else gamma * y)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
@@ -117,10 +113,9 @@ class Stage(nn.Module):
     def __init__(self, blocks: list[Block], channels: int, *, norm: bool, post_norm_block_ids, downsample):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.norm = normalisation(channels) if norm else None
+        self.norm = normalisation(channels) if norm else nn.Identity()
         self.post_norm_block_ids = tuple(post_norm_block_ids)
-        if self.post_norm_block_ids:
-            self.post_norms = nn.ModuleList(normalisation(channels) for _ in self.post_norm_block_ids)
+        self.post_norms = nn.ModuleList(normalisation(channels) for _ in self.post_norm_block_ids)
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -129,6 +124,5 @@ class Stage(nn.Module):
             x = block(x)
             if i in self.post_norm_block_ids:
                 x = self.post_norms[self.post_norm_block_ids.index(i)](x)
-        if self.norm is not None:
-            x = self.norm(x)
+        x = self.norm(x)
         return x, None if self.downsample is None else self.downsample(x)

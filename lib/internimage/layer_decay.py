@@ -20,10 +20,7 @@ _OPTIONS = _REQUIRED | {"backbone_small_lr", "offset_lr_scale"}
 
 
 def layer_of(name: str, depths: Sequence[int]) -> int:
-    """Return the layer of a segmentor's parameter, from 0 (stem) to ``sum(depths) + 1`` (heads).
-
-    ``depths``: number of blocks, per stage of the backbone.
-    """
+    """Return the layer of a segmentor's parameter, from 0 (stem) to ``sum(depths) + 1`` (heads)."""
     if _STEM_RATE.match(name):
         return 0
     if not name.startswith("backbone.levels."):
@@ -41,18 +38,14 @@ def layer_of(name: str, depths: Sequence[int]) -> int:
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Parameter groups with a learning rate per layer; one-dimensional parameters and norms have no weight decay.
 
-    The rate of layer i of L (heads: L) is ``lr · layer_decay_rate^(L - i)``. As in the public code, groups have the
-    entries ``lr``, ``weight_decay``, ``lr_scale``, ``group_name`` and ``param_names``.
+    The rate of layer i of L (heads: L) is ``lr · layer_decay_rate^(L - i)``.
 
     Args:
         optim_wrapper_cfg: has an ``optimizer`` with ``lr`` and ``weight_decay``.
-        paramwise_cfg:
-            - ``num_layers``: the sum of ``depths``.
-            - ``layer_decay_rate``: factor from one block to the one before.
-            - ``depths``: number of blocks, per stage.
-            - ``backbone_small_lr``: divide the rate by ten wherever the factor is below 1.
-            - ``offset_lr_scale``: factor on the backbone's ``sampling_offsets`` and ``reference_points``. InternImage
-              has none, neither here nor in the public code: its offsets are called ``offset``.
+        paramwise_cfg: ``depths`` (number of blocks, per stage), ``num_layers`` (their sum), ``layer_decay_rate``, and
+            optionally ``backbone_small_lr`` (divide the rate by ten wherever the factor is below 1) and
+            ``offset_lr_scale`` (factor on the backbone's ``sampling_offsets`` and ``reference_points``; InternImage has
+            none, neither here nor in the public code: its offsets are called ``offset``).
 
     Raises:
         ValueError: a missing or unknown entry, or ``num_layers`` is not the sum of ``depths``.

@@ -1,7 +1,6 @@
 """Rows of a trained classifier, matched by class name to the classes of another data set.
 
-A head for other classes differs in the rows of its classifier alone. A row carries over where both data sets have the
-class. Where one class here covers several there (Construction: building and wall), the most frequent one counts.
+Where one class here covers several there (Construction: building and wall), the most frequent one counts.
 """
 
 from __future__ import annotations
@@ -76,14 +75,13 @@ def merge(
     """Copy the rows of a classifier's weight or bias whose classes the file has too.
 
     Args:
-        name: name of the weight.
         tensor: ``(classes, ...)``, the network's; may be on the meta device.
         file_tensor: ``(file classes, ...)``.
-        file_classes: class names of the file's rows; empty: no row carries over.
+        file_classes: empty: no row carries over.
 
     Returns:
         The network's tensor with the file's rows, and for each class of the network the file's class whose row it got
-        (``None``: it keeps the network's row).
+        (``None``: it keeps its own).
 
     Raises:
         InputError: ``file_classes`` do not fit the rows, or the network's own class names are unknown.

@@ -1,8 +1,4 @@
-"""Read checkpoints of every published format as names and tensors of today's networks; run no code of the files.
-
-A file holds the weights at its top or under a key, sometimes beside a running average (EMA) of them. Names can carry
-the prefix of a wrapper, or be those of an older framework. A new format belongs here.
-"""
+"""Read checkpoints of every published format as names and tensors of today's networks; run no code of the files."""
 
 from __future__ import annotations
 
@@ -17,17 +13,10 @@ from torch import Tensor
 
 from lib.errors import InputError
 
-WEIGHTS_KEYS = ("state_dict", "model", "module")
-"""Keys of the weights: of mmengine and mmcv, of the public classification code, of DeepSpeed."""
-
-EMA_KEY = "model_ema"
-"""Key of their running average in checkpoints of the public classification code."""
-
-PREFIXES = ("module.", "model.")
-"""Prefixes of data-parallel training, and of the release for transformers."""
-
+WEIGHTS_KEYS = ("state_dict", "model", "module")  # of mmengine and mmcv, of public classification, of DeepSpeed
+EMA_KEY = "model_ema"  # of the running average in public classification checkpoints
+PREFIXES = ("module.", "model.")  # of data-parallel training, of the release for transformers
 CLASSIFICATION_HEADS = ("head.", "conv_head.", "clip_projector.", "fc_norm.", "dcnv3_head_x3.", "dcnv3_head_x4.")
-"""Prefixes of the classifier's weights in public classification checkpoints."""
 
 # mmcv 1's generic transformer layers number their parts in the order of application; mmdet 3 names the parts.
 # Mask2Former's decoder attends to the image first, then to itself.
@@ -57,8 +46,6 @@ _STUBBED = (
 
 
 class _Stub:
-    """Replaces objects beside the weights: accepts any arguments and state, does nothing."""
-
     def __init__(self, *args):
         pass
 
@@ -67,27 +54,24 @@ class _Stub:
 
 
 def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], str, int]:
-    """Read the weights in a file, or their running average.
+    """Read the weights in a file, or their running average (EMA).
 
     Returns:
-        - the weights by their names in mmseg 1 and mmdet 3;
-        - names in the file that are no weights of the network, with the reason;
-        - key of the weights in the file; empty: they are at its top;
-        - number of names that were those of an older framework.
+        Weights by their names in mmseg 1 and mmdet 3, and ``left_out``, ``key`` and ``renamed`` of
+        :class:`lib.internimage.checkpoints.loading.LoadReport`.
 
     Raises:
         InputError: the file cannot be read without running code, or has no weights or not the average.
     """
     content = _read(path)
-    key = ""
     # mmengine saves the average under `state_dict` and the weights themselves under `ema_state_dict`.
-    is_average = _mapping(content, "ema_state_dict")
-    if _mapping(content, EMA_KEY) and (ema or not _weights_key(content)):
-        key, is_average = EMA_KEY, True
-        content = content[key]
-    while inner := _weights_key(content):
+    is_average = _holds_mapping(content, "ema_state_dict")
+    keys = (EMA_KEY, *WEIGHTS_KEYS) if ema else (*WEIGHTS_KEYS, EMA_KEY)
+    key = ""
+    while inner := next((name for name in keys if _holds_mapping(content, name)), ""):
         key = inner
         content = content[key]
+        is_average = is_average or key == EMA_KEY
     found = _tensors(content, path)
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in found):
@@ -105,7 +89,6 @@ def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], s
 
 
 def _read(path: Path):
-    """Return the content of a file written by ``torch.save``, loaded weights-only onto the CPU."""
     try:
         mmap = zipfile.is_zipfile(path)  # the format before torch 1.6 is no archive and cannot be mapped
         with torch.serialization.safe_globals([(_Stub, name) for name in _STUBBED]):
@@ -138,16 +121,11 @@ def _tensors(content, path: Path) -> dict[str, Tensor]:
     )
 
 
-def _mapping(content, key: str) -> bool:
+def _holds_mapping(content, key: str) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
 
 
-def _weights_key(content) -> str:
-    return next((key for key in WEIGHTS_KEYS if _mapping(content, key)), "")
-
-
 def has(prefix: str, names: Iterable[str]) -> bool:
-    """Return whether any name begins with ``prefix``."""
     return any(name.startswith(prefix) for name in names)
 
 

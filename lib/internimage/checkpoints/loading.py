@@ -1,8 +1,4 @@
-"""Load a checkpoint into a network: all of its weights in the right shape, or an error that says why not.
-
-Nothing is left out silently: a report names it. Weights that would start untrained are refused unless an option allows
-it.
-"""
+"""Load a checkpoint into a network: all of its weights in the right shape, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -24,16 +20,11 @@ class LoadReport:
     """Result of :func:`load_weights`; as text, a few lines for people."""
 
     path: Path
-    loaded: int
-    """Number of parameters and buffers that have the file's values."""
-    left_out: dict[str, str]
-    """Names in the file that were not loaded, with the reason."""
-    untouched: dict[str, str]
-    """Names of the network without a value in the file, with the reason."""
-    key: str
-    """Key of the weights in the file; empty: they are at its top."""
-    renamed: int
-    """Number of names converted from older frameworks."""
+    loaded: int  # number of parameters and buffers
+    left_out: dict[str, str]  # names in the file, with the reason
+    untouched: dict[str, str]  # names of the network without a value in the file, with the reason
+    key: str  # of the weights in the file; empty: they are at its top
+    renamed: int  # number of names converted from older frameworks
     rows: dict[str, str | None]
     """The classifier's classes to the file's classes whose rows they got; ``None``: a row that starts anew."""
 
@@ -71,10 +62,10 @@ def load_weights(
         source: see :func:`lib.internimage.checkpoints.releases.fetch`.
         allow_backbone: accept the weights of a backbone alone for a segmentor, whose heads keep their values.
         classes: classes of the file's classifiers, where they differ from the network's; rows carry over by class
-            name, the others keep the network's values. ``"cityscapes"``, ``"ade20k"``, ``"mapillary"``,
-            ``"competition"``, a list of names, or ``[]`` to start the classifiers anew.
-        ema: load the running average of the weights, where a file holds it beside them. (A checkpoint of mmengine
-            with an EMA holds the average as its weights.)
+            name, the others keep the network's values. A data set known to
+            :func:`lib.internimage.checkpoints.class_rows.class_names`, a list of names, or ``[]`` for none.
+        ema: load the running average of the weights, where a file holds it beside them; mmengine's files hold it as
+            their weights.
         partial: load what fits and leave the rest of the network as it is.
 
     Raises:

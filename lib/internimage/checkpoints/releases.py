@@ -28,7 +28,6 @@ REPOSITORY = "OpenGVLab/InternImage"
 """Repository on the Hugging Face Hub; a name of the public release is a file in it."""
 
 _NAME = re.compile(r"(?:(?:upernet|segformer|mask2former)_)?internimage_(?:t|s|b|l|xl|h|g)_\w+")
-_EXAMPLES = "internimage_t_1k_224 or upernet_internimage_b_512_160k_ade20k"
 _HASH = re.compile(r"-(?!20[0-3]\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.\w+$")  # but not a date
 
 
@@ -46,17 +45,15 @@ def fetch(source: str | Path) -> Path:
     text = str(source)
     folder = Path(os.environ.get(FOLDER) or Path(torch.hub.get_dir(), "checkpoints")).expanduser()
     if not text.startswith(("http://", "https://", "hf://")):
-        if Path(text).is_file():
-            return _check_hash(Path(text))
         name = f"{text.removesuffix('.pth')}.pth"
-        if Path(name).name != name:  # a path, not a name
-            raise InputError(f"{text}: no such file (expected a checkpoint written by torch.save).")
-        if (folder / name).is_file():
-            return _check_hash(folder / name)
-        if not _NAME.fullmatch(Path(name).stem):
+        for path in (Path(text), folder / name):
+            if path.is_file():
+                return _check_hash(path)
+        if not _NAME.fullmatch(Path(name).stem) or Path(name).name != name:
             raise InputError(
-                f"{text}: no such file, here or in {folder}, and no name of the public release (such as {_EXAMPLES}; "
-                f"all: https://huggingface.co/{REPOSITORY})."
+                f"{text}: no such file, here or in {folder}, and no name of the public release (expected a checkpoint "
+                "written by torch.save, or a name such as internimage_t_1k_224 or "
+                f"upernet_internimage_b_512_160k_ade20k; all: https://huggingface.co/{REPOSITORY})."
             )
         text = f"hf://{REPOSITORY}/{name}"
     try:
