@@ -3,10 +3,8 @@
 Argument names and state-dict names are those of the public code, so its configs and checkpoints keep working.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -36,20 +34,17 @@ class InternImage(BaseModule):
             ``center_feature_scale`` the stages' maps are normalised even if ``post_norm`` is set.
         post_norm: normalise the branches' results instead of their inputs.
         level2_post_norm, level2_post_norm_block_ids: normalise the third stage's map after these blocks.
-        res_post_norm: normalise the branches' results as well as their inputs; excludes ``post_norm`` and
-            ``layer_scale``.
+        res_post_norm: normalise the branches' results as well; excludes ``post_norm`` and ``layer_scale``.
         with_cp: activation checkpointing: recompute blocks in the backward pass, which saves memory and costs time.
         out_indices: stages whose maps are returned.
         frozen_stages: -1: none; 0: the stem; k: the stem and the first k stages. Frozen parts get no gradient and stay
             in evaluation mode.
-        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``, which ``init_weights`` loads; see
-            :func:`lib.internimage.checkpoints.loading.load_weights`.
+        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``, which ``init_weights`` loads.
 
     Raises:
         ValueError: arguments that contradict each other; the message names the one to change.
 
-    Source: Wang et al., "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable Convolutions",
-    CVPR 2023, and its public code.
+    Source: Wang et al., "InternImage", CVPR 2023, and its public code.
     """
 
     def __init__(
@@ -130,18 +125,14 @@ class InternImage(BaseModule):
                     downsample=Downsample(width, norm_layer) if i < count - 1 else None,
                 )
             )
-        self._reset_parameters()
-        self._freeze()
-
-    def _reset_parameters(self) -> None:
-        """Set linear layers to N(0, 0.02²) without bias, except those of DCNv3, which initialises itself."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         for module in self.modules():
             if isinstance(module, DCNv3):
-                module.reset_parameters()
+                module.reset_parameters()  # it has linear layers too
+        self.train()
 
     def init_weights(self) -> None:
         """Load the checkpoint of ``init_cfg``, if there is one; the constructor initialises everything else."""
@@ -150,16 +141,13 @@ class InternImage(BaseModule):
             load_weights(self, self.init_cfg["checkpoint"])
         self._is_init = True
 
-    def train(self, mode: bool = True) -> InternImage:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self._freeze()
-        return self
-
-    def _freeze(self) -> None:
         if self.frozen_stages >= 0:
             for module in (self.patch_embed, self.pos_drop, *self.levels[: self.frozen_stages]):
                 module.eval()
                 module.requires_grad_(False)
+        return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return one contiguous map ``(N, C, h, w)`` per entry of ``out_indices``, for images ``(N, 3, H, W)``."""

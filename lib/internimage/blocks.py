@@ -1,9 +1,8 @@
 """Parts of InternImage, with the names of the public state dicts.
 
-Maps are channels last, ``(N, H, W, C)``, from the stem's output on.
+Maps are channels last, ``(N, H, W, C)``, from the stem's output on. A Sequential runs its parts in the order in which
+they are assigned.
 """
-
-from __future__ import annotations
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -11,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ops_dcnv3 import DCNv3
-from ops_dcnv3.layers import activation, normalisation
+from ops_dcnv3.layers import ChannelsFirst, activation, normalisation
 
 
-class Stem(nn.Module):
+class Stem(nn.Sequential):
     """Two convolutions of stride 2: ``(N, 3, H, W)`` to ``(N, H/4, W/4, channels)``, sizes rounded up."""
 
     def __init__(self, channels: int, act_layer: str, norm_layer: str):
@@ -25,34 +24,27 @@ class Stem(nn.Module):
         self.conv2 = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
         self.norm2 = normalisation(channels, norm_layer, first_in=True)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.norm2(self.conv2(self.act(self.norm1(self.conv1(image)))))
 
-
-class Downsample(nn.Module):
+class Downsample(nn.Sequential):
     """Convolution of stride 2: ``(N, H, W, C)`` to ``(N, H/2, W/2, 2·C)``, sizes rounded up."""
 
     def __init__(self, channels: int, norm_layer: str):
         super().__init__()
+        self.channels_first = ChannelsFirst()
         self.conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
         self.norm = normalisation(2 * channels, norm_layer, first_in=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x.permute(0, 3, 1, 2)))
 
-
-class MLP(nn.Module):
+class MLP(nn.Sequential):
     """Two linear layers over the channels, ``(..., C)`` to ``(..., C)``."""
 
     def __init__(self, channels: int, hidden: int, act_layer: str, drop: float):
         super().__init__()
         self.fc1 = nn.Linear(channels, hidden)
         self.act = activation(act_layer)
+        self.drop1 = nn.Dropout(drop)
         self.fc2 = nn.Linear(hidden, channels)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        self.drop2 = nn.Dropout(drop)
 
 
 class Block(nn.Module):

@@ -4,8 +4,6 @@ Groups and scales equal those of the public ``CustomLayerDecayOptimizerConstruct
 config trains as it did there.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
@@ -61,8 +59,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if faults:
             raise ValueError(f"paramwise_cfg: {', '.join(faults)} (expected entries: {', '.join(sorted(_OPTIONS))})")
         if options["num_layers"] != (blocks := sum(options["depths"])):
-            found = options["num_layers"]
-            raise ValueError(f"paramwise_cfg: num_layers {found} (expected {blocks}, the sum of depths)")
+            raise ValueError(
+                f"paramwise_cfg: num_layers {options['num_layers']} (expected {blocks}, the sum of depths)"
+            )
         if self.base_lr is None or self.base_wd is None:
             raise ValueError("optimizer: lr or weight_decay is missing (expected both)")
 

@@ -3,8 +3,6 @@
 Where one class here covers several there (Construction: building and wall), the most frequent one counts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mmseg.utils import get_classes
@@ -37,8 +35,7 @@ _SYNONYMS = (
 
 def is_classifier(name: str) -> bool:
     """Return whether the weight or bias of this name has one row per class."""
-    parts = name.split(".")
-    return len(parts) > 1 and parts[-2] in LAYERS
+    return any(layer in LAYERS for layer in name.split(".")[-2:-1])
 
 
 def class_names(data_set: str | Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
 """Read checkpoints of every published format as names and tensors of today's networks; run no code of the files."""
 
-from __future__ import annotations
-
 import pickle
 import re
 import zipfile

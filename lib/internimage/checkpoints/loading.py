@@ -1,7 +1,5 @@
 """Load a checkpoint into a network: all of its weights in the right shape, or an error that says why not."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +23,7 @@ class LoadReport:
     untouched: dict[str, str]  # names of the network without a value in the file, with the reason
     key: str  # of the weights in the file; empty: they are at its top
     renamed: int  # number of names converted from older frameworks
-    rows: dict[str, str | None]
-    """The classifier's classes to the file's classes whose rows they got; ``None``: a row that starts anew."""
+    rows: dict[str, str | None]  # the classifier's classes to the file's; None: a row that starts anew
 
     def __str__(self) -> str:
         key = f" under {self.key!r}" if self.key else ""
@@ -54,11 +51,8 @@ def load_weights(
 ) -> LoadReport:
     """Load a checkpoint into ``module``; change nothing unless everything fits.
 
-    A backbone gets the ``backbone.`` part of a segmentation checkpoint, or a classification checkpoint without its
-    classifier.
-
     Args:
-        module: a backbone, a classifier, or a segmentor with a ``backbone``.
+        module: a classifier, a segmentor with a ``backbone``, or a backbone, which gets that part of any checkpoint.
         source: see :func:`lib.internimage.checkpoints.releases.fetch`.
         allow_backbone: accept the weights of a backbone alone for a segmentor, whose heads keep their values.
         classes: classes of the file's classifiers, where they differ from the network's; rows carry over by class

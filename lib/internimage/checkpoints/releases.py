@@ -3,8 +3,6 @@
 The environment variable ``HF_HUB_OFFLINE`` forbids downloads.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -90,19 +88,17 @@ def _download(url: str, uri: huggingface_hub.HfUri | None, folder: Path, target:
                 f"{target.name}: not in {target.parent}, and not downloaded from {url} ({reason}); check address and "
                 f"network and try again, or put the file into {target.parent} by hand."
             ) from error
-        try:
-            return _check_hash(target, url)
-        except InputError:
-            target.unlink()
-            raise
+        return _check_hash(target, url)
 
 
 def _check_hash(path: Path, url: str = "") -> Path:
-    """Return ``path`` if its content has the hash that its name carries."""
+    """Return ``path`` if its content has the hash in its name; otherwise remove it, if it is fresh from ``url``."""
     if match := _HASH.search(path.name):
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if not found.startswith(match[1]):
+            if url:
+                path.unlink()
             raise InputError(
                 f"{url or path}: its SHA-256 begins with {found[: len(match[1])]} (expected {match[1]}, as in its "
                 "name); download it again, or rename it if it was changed on purpose."
