@@ -1,13 +1,10 @@
 """The InternImage backbone, for mmsegmentation configs: ``dict(type="InternImage", ...)``.
 
 Argument names and state-dict names are those of the public code, so its configs and checkpoints keep working.
-Arguments of its classifier are in :mod:`lib.tools.imagenet`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -25,35 +22,29 @@ class InternImage(BaseModule):
     :data:`lib.internimage.variants.VARIANTS` holds the arguments of the published networks.
 
     Args:
-        core_op: the operator; ``"DCNv3"`` is the only one.
         channels: channels of the first stage; each further stage has twice as many.
-        depths: number of blocks, per stage.
-        groups: groups of DCNv3, per stage.
+        depths, groups: number of blocks, and of DCNv3's groups, per stage.
         mlp_ratio: hidden width of the MLPs over their outer width.
         drop_rate: dropout after the stem and in the MLPs, 0 to 1.
         drop_path_rate: probability of leaving out a branch (stochastic depth), 0 to 1.
         drop_path_type: ``"linear"``: from 0 to ``drop_path_rate`` with depth; ``"uniform"``: the same in all blocks.
-        act_layer: ``"GELU"``, ``"ReLU"`` or ``"SiLU"``.
-        norm_layer: ``"LN"`` or ``"BN"`` in stem, downsampling and DCNv3; the blocks' own norms are ``"LN"``.
+        act_layer, norm_layer: see :mod:`ops_dcnv3.layers`; the blocks' own norms are always ``"LN"``.
         layer_scale: initial value of the learned factors on the branches; ``None``: no factors.
         offset_scale, dw_kernel_size, center_feature_scale, remove_center: see :class:`ops_dcnv3.DCNv3`. With
             ``center_feature_scale`` the stages' maps are normalised even if ``post_norm`` is set.
         post_norm: normalise the branches' results instead of their inputs.
         level2_post_norm, level2_post_norm_block_ids: normalise the third stage's map after these blocks.
-        res_post_norm: normalise the branches' results as well as their inputs; excludes ``post_norm`` and
-            ``layer_scale``.
-        with_cp: activation checkpointing, which saves memory and costs time: recompute blocks in the backward pass.
+        res_post_norm: normalise the branches' results as well; excludes ``post_norm`` and ``layer_scale``.
+        with_cp: activation checkpointing: recompute blocks in the backward pass, which saves memory and costs time.
         out_indices: stages whose maps are returned.
         frozen_stages: -1: none; 0: the stem; k: the stem and the first k stages. Frozen parts get no gradient and stay
             in evaluation mode.
-        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``: a file, URL or name that
-            ``init_weights`` loads with :func:`lib.internimage.checkpoints.loading.load_weights`.
+        init_cfg: ``None``, or ``dict(type="Pretrained", checkpoint=source)``, which ``init_weights`` loads.
 
     Raises:
         ValueError: arguments that contradict each other; the message names the one to change.
 
-    Source: Wang et al., "InternImage: Exploring Large-Scale Vision Foundation Models with Deformable Convolutions",
-    CVPR 2023, and its public code.
+    Source: Wang et al., "InternImage", CVPR 2023, and its public code.
     """
 
     def __init__(
@@ -84,33 +75,26 @@ class InternImage(BaseModule):
     ):
         super().__init__(init_cfg)
         self.out_indices, self.frozen_stages = tuple(out_indices), frozen_stages
-        count = len(depths)
-        _require(core_op == "DCNv3", "core_op", core_op, "'DCNv3'")
-        _require(len(groups) == count, "groups", groups, f"one for each of the {count} stages")
-        _require(set(self.out_indices) <= set(range(count)), "out_indices", out_indices, f"0 to {count - 1}")
-        _require(-1 <= frozen_stages <= count, "frozen_stages", frozen_stages, f"-1 to {count}")
-        _require(drop_path_type in ("linear", "uniform"), "drop_path_type", drop_path_type, "linear or uniform")
-        conflict = res_post_norm and (post_norm or layer_scale is not None)
-        _require(not conflict, "res_post_norm", True, "False with post_norm or layer_scale")
+        count, third = len(depths), sum(depths[2:3])
         post_norm_block_ids = tuple(level2_post_norm_block_ids or ()) if level2_post_norm else ()
-        if level2_post_norm:
-            fits = post_norm_block_ids and set(post_norm_block_ids) <= set(range(depths[2]))
-            expected = f"blocks 0 to {depths[2] - 1} of the third stage"
-            _require(fits, "level2_post_norm_block_ids", level2_post_norm_block_ids, expected)
-        if init_cfg is not None:
-            pretrained = init_cfg.get("type") == "Pretrained" and "checkpoint" in init_cfg
-            _require(pretrained, "init_cfg", init_cfg, "dict(type='Pretrained', checkpoint=path)")
+        fits = not level2_post_norm or (post_norm_block_ids and set(post_norm_block_ids) <= set(range(third)))
+        exclusive = not res_post_norm or (layer_scale is None and not post_norm)
+        pretrained = init_cfg is None or (init_cfg.get("type") == "Pretrained" and "checkpoint" in init_cfg)
+        for name, found, valid, expected in (
+            ("core_op", core_op, core_op == "DCNv3", "'DCNv3'"),
+            ("groups", groups, len(groups) == count, f"one for each of the {count} stages"),
+            ("out_indices", out_indices, set(out_indices) <= set(range(count)), f"0 to {count - 1}"),
+            ("frozen_stages", frozen_stages, -1 <= frozen_stages <= count, f"-1 to {count}"),
+            ("drop_path_type", drop_path_type, drop_path_type in ("linear", "uniform"), "linear or uniform"),
+            ("res_post_norm", res_post_norm, exclusive, "False with post_norm or layer_scale"),
+            ("level2_post_norm_block_ids", level2_post_norm_block_ids, fits, f"0 to {third - 1}, in the third stage"),
+            ("init_cfg", init_cfg, pretrained, "dict(type='Pretrained', checkpoint=path)"),
+        ):
+            if not valid:
+                raise ValueError(f"{name}: {found!r} (expected {expected})")
 
         self.patch_embed = Stem(channels, act_layer, norm_layer)
         self.pos_drop = nn.Dropout(drop_rate)
-        dcn = dict(
-            dw_kernel_size=dw_kernel_size,
-            offset_scale=offset_scale,
-            act_layer=act_layer,
-            norm_layer=norm_layer,
-            center_feature_scale=center_feature_scale,
-            remove_center=remove_center,
-        )
         block: dict[str, Any] = dict(
             mlp_ratio=mlp_ratio,
             drop=drop_rate,
@@ -118,9 +102,17 @@ class InternImage(BaseModule):
             res_post_norm=res_post_norm,
             layer_scale=layer_scale,
             with_cp=with_cp,
-            dcn=dcn,
+            act_layer=act_layer,
+            norm_layer=norm_layer,
+            dw_kernel_size=dw_kernel_size,
+            offset_scale=offset_scale,
+            center_feature_scale=center_feature_scale,
+            remove_center=remove_center,
         )
-        rates = iter(_drop_path_rates(drop_path_rate, drop_path_type, sum(depths)))
+        drop_path_rates = [drop_path_rate] * sum(depths)
+        if drop_path_type == "linear":
+            drop_path_rates = [rate * i / max(1, sum(depths) - 1) for i, rate in enumerate(drop_path_rates)]
+        rates = iter(drop_path_rates)
         self.levels = nn.ModuleList()
         for i, depth in enumerate(depths):
             width = channels * 2**i
@@ -133,40 +125,29 @@ class InternImage(BaseModule):
                     downsample=Downsample(width, norm_layer) if i < count - 1 else None,
                 )
             )
-        self._reset_parameters()
-        self._freeze()
-
-    def _reset_parameters(self) -> None:
-        """Set linear layers to N(0, 0.02²) without bias, except those of DCNv3, which initialises itself."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         for module in self.modules():
             if isinstance(module, DCNv3):
-                module.reset_parameters()
+                module.reset_parameters()  # it has linear layers too
+        self.train()
 
     def init_weights(self) -> None:
-        """Load the checkpoint of ``init_cfg``, if there is one; the constructor initialises everything else.
-
-        Raises:
-            InputError: the checkpoint cannot be read or does not fit.
-        """
+        """Load the checkpoint of ``init_cfg``, if there is one; the constructor initialises everything else."""
         # mmengine's own version would initialise the layers again and undo DCNv3's offsets of zero.
         if self.init_cfg is not None:
             load_weights(self, self.init_cfg["checkpoint"])
         self._is_init = True
 
-    def train(self, mode: bool = True) -> InternImage:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self._freeze()
-        return self
-
-    def _freeze(self) -> None:
         if self.frozen_stages >= 0:
             for module in (self.patch_embed, self.pos_drop, *self.levels[: self.frozen_stages]):
                 module.eval()
                 module.requires_grad_(False)
+        return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return one contiguous map ``(N, C, h, w)`` per entry of ``out_indices``, for images ``(N, 3, H, W)``."""
@@ -177,14 +158,3 @@ class InternImage(BaseModule):
             if i in self.out_indices:
                 maps.append(out.permute(0, 3, 1, 2).contiguous())
         return tuple(maps)
-
-
-def _require(condition, name: str, found, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"{name}: {found!r} (expected {expected})")
-
-
-def _drop_path_rates(rate: float, kind: str, blocks: int) -> list[float]:
-    if kind == "uniform":
-        return [rate] * blocks
-    return [rate * i / max(1, blocks - 1) for i in range(blocks)]

@@ -1,10 +1,8 @@
-"""Parts of InternImage: the stem, the block of DCNv3 and MLP, and the stage of blocks.
+"""Parts of InternImage, with the names of the public state dicts.
 
-Maps are channels last, ``(N, H, W, C)``, from the stem's output on. Attribute names are those of the public
-state dicts.
+Maps are channels last, ``(N, H, W, C)``, from the stem's output on. A Sequential runs its parts in the order in which
+they are assigned.
 """
-
-from __future__ import annotations
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -12,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ops_dcnv3 import DCNv3
-from ops_dcnv3.layers import activation, normalisation
+from ops_dcnv3.layers import ChannelsFirst, activation, normalisation
 
 
-class Stem(nn.Module):
+class Stem(nn.Sequential):
     """Two convolutions of stride 2: ``(N, 3, H, W)`` to ``(N, H/4, W/4, channels)``, sizes rounded up."""
 
     def __init__(self, channels: int, act_layer: str, norm_layer: str):
@@ -26,41 +24,34 @@ class Stem(nn.Module):
         self.conv2 = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
         self.norm2 = normalisation(channels, norm_layer, first_in=True)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.norm2(self.conv2(self.act(self.norm1(self.conv1(image)))))
 
-
-class Downsample(nn.Module):
+class Downsample(nn.Sequential):
     """Convolution of stride 2: ``(N, H, W, C)`` to ``(N, H/2, W/2, 2·C)``, sizes rounded up."""
 
     def __init__(self, channels: int, norm_layer: str):
         super().__init__()
+        self.channels_first = ChannelsFirst()
         self.conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
         self.norm = normalisation(2 * channels, norm_layer, first_in=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x.permute(0, 3, 1, 2)))
 
-
-class MLP(nn.Module):
+class MLP(nn.Sequential):
     """Two linear layers over the channels, ``(..., C)`` to ``(..., C)``."""
 
     def __init__(self, channels: int, hidden: int, act_layer: str, drop: float):
         super().__init__()
         self.fc1 = nn.Linear(channels, hidden)
         self.act = activation(act_layer)
+        self.drop1 = nn.Dropout(drop)
         self.fc2 = nn.Linear(hidden, channels)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        self.drop2 = nn.Dropout(drop)
 
 
 class Block(nn.Module):
     """Residual branches of DCNv3 and of an MLP: ``(N, H, W, C)`` to ``(N, H, W, C)``.
 
     Arguments as in :class:`lib.internimage.InternImage`, except ``drop``: dropout in the MLP, ``drop_path``:
-    probability of leaving out a branch, per image, and ``dcn``: further arguments of :class:`ops_dcnv3.DCNv3`.
+    probability of leaving out a branch, per image, and ``**dcn``: further arguments of :class:`ops_dcnv3.DCNv3`.
     """
 
     def __init__(
@@ -75,31 +66,29 @@ class Block(nn.Module):
         res_post_norm: bool,
         layer_scale: float | None,
         with_cp: bool,
-        dcn: dict,
+        act_layer: str,
+        **dcn,
     ):
         super().__init__()
         self.post_norm, self.with_cp = post_norm, with_cp
         self.norm1 = normalisation(channels)
-        self.dcn = DCNv3(channels, group=groups, **dcn)
+        self.dcn = DCNv3(channels, group=groups, act_layer=act_layer, **dcn)
         self.drop_path = DropPath(drop_path)
         self.norm2 = normalisation(channels)
-        self.mlp = MLP(channels, int(channels * mlp_ratio), dcn["act_layer"], drop)
+        self.mlp = MLP(channels, int(channels * mlp_ratio), act_layer, drop)
         self.gamma1 = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
         self.gamma2 = None if layer_scale is None else nn.Parameter(torch.full((channels,), float(layer_scale)))
-        self.res_post_norm1 = normalisation(channels) if res_post_norm else None
-        self.res_post_norm2 = normalisation(channels) if res_post_norm else None
-
-    def _branch(self, x: Tensor, layer: nn.Module, norm: nn.Module, res_norm, gamma) -> Tensor:
-        y = norm(layer(x)) if self.post_norm else layer(norm(x))
-        if res_norm is not None:
-            y = res_norm(y)
-        if gamma is not None:
-            y = gamma * y
-        return x + self.drop_path(y)
+        self.res_post_norm1 = normalisation(channels) if res_post_norm else nn.Identity()
+        self.res_post_norm2 = normalisation(channels) if res_post_norm else nn.Identity()
 
     def _branches(self, x: Tensor) -> Tensor:
-        x = self._branch(x, self.dcn, self.norm1, self.res_post_norm1, self.gamma1)
-        return self._branch(x, self.mlp, self.norm2, self.res_post_norm2, self.gamma2)
+        for layer, norm, res_norm, gamma in (
+            (self.dcn, self.norm1, self.res_post_norm1, self.gamma1),
+            (self.mlp, self.norm2, self.res_post_norm2, self.gamma2),
+        ):
+            y = res_norm(norm(layer(x)) if self.post_norm else layer(norm(x)))
+            x = x + self.drop_path(y if gamma is None else gamma * y)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
@@ -108,23 +97,17 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution, and the downsampling to the next.
+    """Blocks of one resolution, and the downsampling to the next; ``norm``: normalise the stage's map.
 
-    Args:
-        blocks: blocks of ``channels``.
-        channels: C.
-        norm: normalise the stage's map.
-        post_norm_block_ids: blocks (from 0) after which the map is normalised.
-        downsample: module whose result is the next stage's input; ``None`` in the last stage.
+    The map is also normalised after the blocks of ``post_norm_block_ids``.
     """
 
     def __init__(self, blocks: list[Block], channels: int, *, norm: bool, post_norm_block_ids, downsample):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.norm = normalisation(channels) if norm else None
+        self.norm = normalisation(channels) if norm else nn.Identity()
         self.post_norm_block_ids = tuple(post_norm_block_ids)
-        if self.post_norm_block_ids:
-            self.post_norms = nn.ModuleList(normalisation(channels) for _ in self.post_norm_block_ids)
+        self.post_norms = nn.ModuleList(normalisation(channels) for _ in self.post_norm_block_ids)
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -133,6 +116,5 @@ class Stage(nn.Module):
             x = block(x)
             if i in self.post_norm_block_ids:
                 x = self.post_norms[self.post_norm_block_ids.index(i)](x)
-        if self.norm is not None:
-            x = self.norm(x)
+        x = self.norm(x)
         return x, None if self.downsample is None else self.downsample(x)

@@ -1,15 +1,13 @@
 """Stubs for mmcv's compiled operators where they are not built.
 
 mmdetection's Mask2Former imports ``mmcv.ops``, which fails without the compiled ``mmcv._ext``. It calls one operator,
-multi-scale deformable attention. mmcv has that in PyTorch too and uses it on the CPU and in bfloat16.
+multi-scale deformable attention, which mmcv has in PyTorch too.
 """
 
-from __future__ import annotations
-
-import importlib.machinery
 import importlib.util
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 _EXTENSION = "mmcv._ext"
 
@@ -34,14 +32,10 @@ def compiled() -> bool:
 
 
 def install_stubs() -> None:
-    """Make ``mmcv.ops`` importable where it is not compiled; leave compiled operators as they are.
-
-    Call it before anything imports ``mmcv.ops``: mmseg and mmdetection remember a failed import.
-    """
-    if _EXTENSION not in sys.modules and not compiled():
-        module = _Stub(_EXTENSION)
-        module.__spec__ = importlib.machinery.ModuleSpec(_EXTENSION, loader=None)
-        sys.modules[_EXTENSION] = module
+    """Make ``mmcv.ops`` importable where it is not compiled, before mmseg and mmdetection remember a failed import."""
+    if not compiled():
+        sys.modules[_EXTENSION] = _Stub(_EXTENSION)
+        sys.modules[_EXTENSION].__spec__ = ModuleSpec(_EXTENSION, loader=None)
 
 
 def use_pytorch_attention() -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lib.errors import InputError
 from lib.internimage.backbone import InternImage
-from lib.internimage.checkpoints import formats, loading, reading
+from lib.internimage.checkpoints import formats, loading
 from lib.internimage.checkpoints.releases import fetch
 from lib.internimage.variants import VARIANTS
 from ops_dcnv3.layers import activation, normalisation
@@ -132,7 +132,7 @@ def from_checkpoint(source: str | Path, *, ema: bool = False) -> tuple[InternIma
         InputError: the file cannot be read, or holds another network.
     """
     path = fetch(source)
-    tensors = formats.weights(reading.read(path), path, ema).tensors
+    tensors, *_ = formats.weights(path, ema)
     stem, head = tensors.get("patch_embed.conv2.weight"), tensors.get("head.weight")
     if stem is None or head is None or head.ndim != 2:
         raise InputError(f"{path}: holds no InternImage with a classifier (expected a classification checkpoint).")

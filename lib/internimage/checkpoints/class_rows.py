@@ -1,13 +1,11 @@
 """Rows of a trained classifier, matched by class name to the classes of another data set.
 
-A head for other classes differs in the rows of its classifier alone. A row carries over where both data sets have the
-class. Where one class here covers several there (Construction: building and wall), the most frequent one counts.
+Where one class here covers several there (Construction: building and wall), the most frequent one counts.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmseg.utils import get_classes
 from torch import Tensor
 
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
@@ -16,8 +14,12 @@ from lib.errors import InputError
 LAYERS = ("conv_seg", "cls_embed", "head")
 """Layers with one row per class: of mmseg's heads, of Mask2Former (plus one for no object), of classification."""
 
-_DATA_SETS = {"cityscapes": "cityscapes", "ade20k": "ade20k", "mapillary": "mapillary_v1"}
-"""Name of a data set here to the name of its class list in mmseg."""
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "cityscapes": tuple(get_classes("cityscapes")),
+    "ade20k": tuple(get_classes("ade20k")),
+    "mapillary": tuple(get_classes("mapillary_v1")),
+    "competition": CLASSES_WITH_BACKGROUND,
+}
 
 # Public UperNet and SegFormer checkpoints for Cityscapes and Mapillary have ADE20K's 150 rows; the first ones are used.
 _ADE20K_ROWS = 150
@@ -33,8 +35,7 @@ _SYNONYMS = (
 
 def is_classifier(name: str) -> bool:
     """Return whether the weight or bias of this name has one row per class."""
-    parts = name.split(".")
-    return len(parts) > 1 and parts[-2] in LAYERS
+    return any(layer in LAYERS for layer in name.split(".")[-2:-1])
 
 
 def class_names(data_set: str | Sequence[str]) -> tuple[str, ...]:
@@ -45,24 +46,20 @@ def class_names(data_set: str | Sequence[str]) -> tuple[str, ...]:
     """
     if not isinstance(data_set, str):
         return tuple(map(str, data_set))
-    if data_set == "competition":
-        return CLASSES_WITH_BACKGROUND
-    if data_set not in _DATA_SETS:
-        known = ", ".join(sorted([*_DATA_SETS, "competition"]))
+    if data_set not in _CLASSES:
+        known = ", ".join(sorted(_CLASSES))
         raise InputError(f"classes: {data_set!r} (expected one of {known}, a list of class names, or [] for none)")
-    from mmseg.utils import get_classes
-
-    return tuple(get_classes(_DATA_SETS[data_set]))
+    return _CLASSES[data_set]
 
 
 def match(classes: Sequence[str], file_classes: Sequence[str]) -> list[int | None]:
     """Return for each of ``classes`` its row among ``file_classes``; ``None``: there is no such class."""
-    rows = {_plain(name): row for row, name in reversed(list(enumerate(file_classes)))}
-    return [next((rows[name] for name in _synonyms(_plain(name)) if name in rows), None) for name in classes]
-
-
-def _synonyms(name: str) -> list[str]:
-    return [name, *(other for group in _SYNONYMS if name in group for other in group)]
+    file_names = [_plain(name) for name in file_classes]
+    matches = []
+    for name in map(_plain, classes):
+        synonyms = [name, *(other for group in _SYNONYMS if name in group for other in group)]
+        matches.append(next((file_names.index(other) for other in synonyms if other in file_names), None))
+    return matches
 
 
 def _plain(name: str) -> str:
@@ -75,14 +72,13 @@ def merge(
     """Copy the rows of a classifier's weight or bias whose classes the file has too.
 
     Args:
-        name: name of the weight.
         tensor: ``(classes, ...)``, the network's; may be on the meta device.
-        file_tensor: ``(file classes, ...)``, the file's.
-        file_classes: class names of the file's rows; empty: no row carries over.
+        file_tensor: ``(file classes, ...)``.
+        file_classes: empty: no row carries over.
 
     Returns:
         The network's tensor with the file's rows, and for each class of the network the file's class whose row it got
-        (``None``: it keeps the network's row).
+        (``None``: it keeps its own).
 
     Raises:
         InputError: ``file_classes`` do not fit the rows, or the network's own class names are unknown.
@@ -94,20 +90,15 @@ def merge(
             f"classes: {len(file_classes)} names for a classifier of {rows} rows ({name}); name the data set that the "
             "checkpoint was trained on."
         )
-    known = (class_names(data_set) for data_set in ("competition", *_DATA_SETS))
-    classes = next((names for names in known if len(names) == count), ())
-    if file_classes and not classes:
+    known = {len(names): names for names in _CLASSES.values()}
+    if file_classes and count not in known:
         raise InputError(
             f"classes: no names are known for a network of {count} classes; pass [] to start its classifier anew."
         )
-    classes = classes or tuple(map(str, range(count)))
+    classes = known.get(count) or tuple(map(str, range(count)))
     matches = match(classes, file_classes)
     merged = tensor.detach().clone()
-    if not merged.is_meta:
-        for row, file_row in enumerate(matches):
-            if file_row is not None:
-                merged[row] = file_tensor[file_row]
-        if extra:
-            merged[-1] = file_tensor[-1]
-    pairs = zip(classes, matches, strict=True)
-    return merged, {ours: None if row is None else file_classes[row] for ours, row in pairs}
+    for row, file_row in enumerate(matches + [rows] * extra):
+        if file_row is not None:
+            merged[row] = file_tensor[file_row]
+    return merged, {ours: row if row is None else file_classes[row] for ours, row in zip(classes, matches, strict=True)}

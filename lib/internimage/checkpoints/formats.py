@@ -1,32 +1,20 @@
-"""Formats of published checkpoints, converted to names and tensors of today's networks.
+"""Read checkpoints of every published format as names and tensors of today's networks; run no code of the files."""
 
-A file holds the weights at its top or under a key, sometimes beside a running average (EMA) of them. Names can carry
-the prefix of a wrapper, or be those of an older framework. A new format belongs here.
-"""
-
-from __future__ import annotations
-
+import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor, ones_like
+import torch
+from torch import Tensor
 
 from lib.errors import InputError
-from lib.internimage.checkpoints import reading
 
-WEIGHTS_KEYS = ("state_dict", "model", "module")
-"""Keys of the weights: of mmengine and mmcv, of the public classification code, of DeepSpeed."""
-
-EMA_KEY = "model_ema"
-"""Key of their running average in checkpoints of the public classification code."""
-
-PREFIXES = ("module.", "model.")
-"""Prefixes of data-parallel training, and of the release for transformers."""
-
+WEIGHTS_KEYS = ("state_dict", "model", "module")  # of mmengine and mmcv, of public classification, of DeepSpeed
+EMA_KEY = "model_ema"  # of the running average in public classification checkpoints
+PREFIXES = ("module.", "model.")  # of data-parallel training, of the release for transformers
 CLASSIFICATION_HEADS = ("head.", "conv_head.", "clip_projector.", "fc_norm.", "dcnv3_head_x3.", "dcnv3_head_x4.")
-"""Prefixes of the classifier's weights in public classification checkpoints."""
 
 # mmcv 1's generic transformer layers number their parts in the order of application; mmdet 3 names the parts.
 # Mask2Former's decoder attends to the image first, then to itself.
@@ -41,66 +29,101 @@ _RENAMED = (
 _LAYER_SCALE = re.compile(r"\bblocks\.\d+\.gamma[12]$")
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Weights of a checkpoint by their names in mmseg 1 and mmdet 3."""
+# mmengine's checkpoints carry a message hub, pickled under numpy 1 or 2, whose objects weights-only loading refuses.
+# The real `getattr` would let a file reach into any object, so the stub replaces that one too.
+_STUBBED = (
+    "builtins.getattr",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+)
 
-    tensors: dict[str, Tensor]
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Names in the file that are no weights of the network, with the reason."""
-    key: str = ""
-    """Key of the weights in the file; empty: they are at its top."""
-    renamed: int = 0
-    """Number of names that were those of an older framework."""
+
+class _Stub:
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        pass
 
 
-def weights(content, path: Path, ema: bool) -> Weights:
-    """Extract the weights from a file's content.
+def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], str, int]:
+    """Read the weights in a file, or their running average (EMA).
 
-    Args:
-        content: from :func:`lib.internimage.checkpoints.reading.read`.
-        path: of the file, for messages.
-        ema: extract the running average instead of the weights.
+    Returns:
+        Weights by their names in mmseg 1 and mmdet 3, and ``left_out``, ``key`` and ``renamed`` of
+        :class:`lib.internimage.checkpoints.loading.LoadReport`.
 
     Raises:
-        InputError: no weights, or no running average although ``ema`` asks for it.
+        InputError: the file cannot be read without running code, or has no weights or not the average.
     """
-    key = ""
+    content = _read(path)
     # mmengine saves the average under `state_dict` and the weights themselves under `ema_state_dict`.
-    is_average = _mapping(content, "ema_state_dict")
-    if _mapping(content, EMA_KEY) and (ema or not _weights_key(content)):
-        key, is_average = EMA_KEY, True
-        content = content[key]
-    while inner := _weights_key(content):
+    is_average = _holds_mapping(content, "ema_state_dict")
+    keys = (EMA_KEY, *WEIGHTS_KEYS) if ema else (*WEIGHTS_KEYS, EMA_KEY)
+    key = ""
+    while inner := next((name for name in keys if _holds_mapping(content, name)), ""):
         key = inner
         content = content[key]
-    found = reading.tensors(content, path)
+        is_average = is_average or key == EMA_KEY
+    found = _tensors(content, path)
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in found):
             found = strip(prefix, found)
     # mmcv 1 keeps the average among the weights, as buffers of flattened names.
     averages = {"ema_" + name.replace(".", "_"): name for name in found}
-    buffers = {name: tensor for name, tensor in found.items() if name in averages}
+    buffers = {name: found.pop(name) for name in averages if name in found}
     if ema and not (is_average or buffers):
         raise InputError(f"{path}: holds no running average (EMA) of its weights; load it without asking for one.")
-    plain = {name: tensor for name, tensor in found.items() if name not in buffers}
     if ema:
-        plain |= {averages[name]: tensor for name, tensor in buffers.items()}
+        found |= {averages[name]: tensor for name, tensor in buffers.items()}
     left_out = {} if ema else dict.fromkeys(buffers, "a running average of the weights")
-    tensors = {current_name(name): tensor for name, tensor in plain.items()}
-    return Weights(tensors, left_out, key, len(tensors.keys() - plain.keys()))
+    tensors = {current_name(name): tensor for name, tensor in found.items()}
+    return tensors, left_out, key, len(tensors.keys() - found.keys())
 
 
-def _mapping(content, key: str) -> bool:
+def _read(path: Path):
+    try:
+        mmap = zipfile.is_zipfile(path)  # the format before torch 1.6 is no archive and cannot be mapped
+        with torch.serialization.safe_globals([(_Stub, name) for name in _STUBBED]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except Exception as error:  # torch.load raises nearly any exception for a foreign or cut file
+        if isinstance(error, pickle.UnpicklingError) and (refused := re.search(r"GLOBAL (\S+)", str(error))):
+            raise InputError(
+                f"{path}: holds more than weights, and reading it would run code (it asks for {refused[1]}); if you "
+                f"trust its source, convert it: fisheye convert {path} {path.with_name(path.stem + '_weights.pth')}"
+            ) from None
+        raise InputError(
+            f"{path}: cut short, or not a checkpoint ({path.stat().st_size} bytes; expected a file written by "
+            "torch.save); copy or download it again."
+        ) from error
+
+
+def _tensors(content, path: Path) -> dict[str, Tensor]:
+    """Return ``content``, if it is a mapping of names to tensors."""
+    fault = f"it is of type {type(content).__name__}"
+    if isinstance(content, Mapping):
+        odd = ((name, x) for name, x in content.items() if not (isinstance(name, str) and isinstance(x, Tensor)))
+        fault = next((f"{name!r} is of type {type(value).__name__}" for name, value in odd), "")
+        if content and not fault:
+            return dict(content)
+    raise InputError(
+        f"{path}: holds no weights ({fault or 'it is empty'}; expected names and tensors, at the top or under "
+        "state_dict or model)."
+    )
+
+
+def _holds_mapping(content, key: str) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
 
 
-def _weights_key(content) -> str:
-    return next((key for key in WEIGHTS_KEYS if _mapping(content, key)), "")
-
-
 def has(prefix: str, names: Iterable[str]) -> bool:
-    """Return whether any name begins with ``prefix``."""
     return any(name.startswith(prefix) for name in names)
 
 
@@ -110,27 +133,19 @@ def strip(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def current_name(name: str) -> str:
-    """Return a weight's name under mmseg 1 and mmdet 3, given that name or an older one."""
+    """Return a weight's name in mmseg 1 and mmdet 3, given that name or an older one."""
     for pattern, replacement in _RENAMED:
         name = pattern.sub(replacement, name)
     return name
 
 
 def unused(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return names in the file that the network has no use for, with the reason.
-
-    Args:
-        expected: names and tensors of the network.
-        found: names and tensors of the file.
-    """
-    reasons = {}
-    for name in found:
-        head = next((head for head in CLASSIFICATION_HEADS if name.startswith(head)), None)
-        if head and not has(head, expected):
-            reasons[name] = "of the classification head"
-        elif name.startswith("decode_head.conv_seg.") and name not in expected:
-            if "decode_head.cls_embed.weight" in found:
-                reasons[name] = "never used by Mask2Former"
+    """Return names in the file (``found``) that the network (``expected``) has no use for, with the reason."""
+    heads = tuple(head for head in CLASSIFICATION_HEADS if not has(head, expected))
+    reasons = {name: "of the classification head" for name in found if name.startswith(heads)}
+    if "decode_head.cls_embed.weight" in found:
+        conv_seg = [name for name in found if name.startswith("decode_head.conv_seg.") and name not in expected]
+        reasons |= dict.fromkeys(conv_seg, "never used by Mask2Former")
     return reasons
 
 
@@ -139,6 +154,6 @@ def missing_layer_scale(expected: Mapping[str, Tensor], found: Mapping[str, Tens
 
     InternImage-T was pre-trained without layer scale. Its segmentation starts from factors of 1, the same network.
     """
-    if any(_LAYER_SCALE.search(name) for name in found):
+    if any(map(_LAYER_SCALE.search, found)):
         return {}
-    return {name: ones_like(tensor) for name, tensor in expected.items() if _LAYER_SCALE.search(name)}
+    return {name: torch.ones_like(tensor) for name, tensor in expected.items() if _LAYER_SCALE.search(name)}

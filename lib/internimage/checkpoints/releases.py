@@ -1,38 +1,32 @@
 """Checkpoint files by path, URL or name of the public release: searched on this machine first, then downloaded.
 
-The environment variable ``INTERNIMAGE_WEIGHTS`` names the folder that is searched and that downloads go to. Its
-default is torch's folder for checkpoints. The variable ``HF_HUB_OFFLINE`` forbids downloads.
+The environment variable ``HF_HUB_OFFLINE`` forbids downloads.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
 
-from tqdm import tqdm
+import huggingface_hub
+import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import HfUriError
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import WeakFileLock
 
 from lib.errors import InputError
 from lib.files import whole_file
 
 FOLDER = "INTERNIMAGE_WEIGHTS"
-"""Environment variable that names the folder of weights."""
+"""Environment variable: the folder that is searched and downloaded to; its default is torch's, for checkpoints."""
 
 REPOSITORY = "OpenGVLab/InternImage"
-"""Repository of the public release on the Hugging Face Hub; a name of the release is a file in it."""
+"""Repository on the Hugging Face Hub; a name of the public release is a file in it."""
 
 _NAME = re.compile(r"(?:(?:upernet|segformer|mask2former)_)?internimage_(?:t|s|b|l|xl|h|g)_\w+")
-_EXAMPLES = "internimage_t_1k_224 or upernet_internimage_b_512_160k_ade20k"
-_URLS = ("http://", "https://", "hf://")
-_TIMEOUT = 60  # seconds without an answer
-_DATE = re.compile(r"20[0-3]\d[01]\d[0-3]\d")
-_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+_HASH = re.compile(r"-(?!20[0-3]\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.\w+$")  # but not a date
 
 
 def fetch(source: str | Path) -> Path:
@@ -47,102 +41,66 @@ def fetch(source: str | Path) -> Path:
             content (``-`` and at least 8 hexadecimal digits before the suffix: the beginning of its SHA-256).
     """
     text = str(source)
-    folder = Path(os.environ.get(FOLDER) or _torch_folder()).expanduser()
-    if not text.startswith(_URLS):
-        if Path(text).is_file():
-            return _check_hash(Path(text))
+    folder = Path(os.environ.get(FOLDER) or Path(torch.hub.get_dir(), "checkpoints")).expanduser()
+    if not text.startswith(("http://", "https://", "hf://")):
         name = f"{text.removesuffix('.pth')}.pth"
-        if Path(name).name != name:  # a path, not a name
-            raise InputError(f"{text}: no such file (expected a checkpoint written by torch.save).")
-        if (folder / name).is_file():
-            return _check_hash(folder / name)
-        if not _NAME.fullmatch(Path(name).stem):
+        for path in (Path(text), folder / name):
+            if path.is_file():
+                return _check_hash(path)
+        if not _NAME.fullmatch(Path(name).stem) or Path(name).name != name:
             raise InputError(
-                f"{text}: no such file, here or in {folder}, and no name of the public release (such as {_EXAMPLES}; "
-                f"all: https://huggingface.co/{REPOSITORY})."
+                f"{text}: no such file, here or in {folder}, and no name of the public release (expected a checkpoint "
+                "written by torch.save, or a name such as internimage_t_1k_224 or "
+                f"upernet_internimage_b_512_160k_ade20k; all: https://huggingface.co/{REPOSITORY})."
             )
         text = f"hf://{REPOSITORY}/{name}"
-    name, download = _parse_url(text, folder)
-    target = folder / name
-    return _check_hash(target) if target.is_file() else _download(text, target, download)
-
-
-def _torch_folder() -> Path:
-    import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _parse_url(url: str, folder: Path) -> tuple[str, Callable[[], object]]:
-    """Return the file's path below ``folder`` and the function that downloads it."""
-    from huggingface_hub import constants, parse_hf_uri
-    from huggingface_hub.errors import HfUriError
-
     try:
-        uri = parse_hf_uri(url, endpoint=constants.ENDPOINT)
-        name, download = uri.path_in_repo, partial(_from_hub, uri.id, uri.path_in_repo, uri.revision, folder)
+        uri = huggingface_hub.parse_hf_uri(text, endpoint=constants.ENDPOINT)
+        name = uri.path_in_repo
     except HfUriError:
-        name = Path(unquote(urlsplit(url).path)).name
-        download = partial(_from_url, url, folder / name)
+        uri = None
+        name = Path(unquote(urlsplit(text).path)).name
     if not name:
-        raise InputError(f"{url}: names no file (expected the URL of a checkpoint).")
-    return name, download
+        raise InputError(f"{text}: names no file (expected the URL of a checkpoint).")
+    target = folder / name
+    return _check_hash(target) if target.is_file() else _download(text, uri, folder, target)
 
 
-def _from_hub(repository: str, name: str, revision: str | None, folder: Path) -> None:
-    from huggingface_hub import hf_hub_download
-
-    hf_hub_download(repository, name, revision=revision, local_dir=folder)
-
-
-def _from_url(url: str, target: Path) -> None:
-    from huggingface_hub import is_offline_mode
-
-    if is_offline_mode():
-        raise OSError("HF_HUB_OFFLINE is set")
-    request = Request(url, headers={"User-Agent": "lib.internimage"})
-    with whole_file(target) as temporary, urlopen(request, timeout=_TIMEOUT) as answer:
-        progress = tqdm.wrapattr(answer, "read", total=answer.length, desc=target.name, mininterval=1)
-        with temporary.open("wb") as file, progress as stream:
-            shutil.copyfileobj(stream, file, 1 << 20)
-        if answer.length:  # bytes that did not arrive
-            raise OSError("the connection ended early")
-
-
-def _download(url: str, target: Path, download: Callable[[], object]) -> Path:
-    """Run ``download`` in one process at a time; ``target`` appears whole or not at all."""
-    from huggingface_hub.utils import WeakFileLock
-
+def _download(url: str, uri: huggingface_hub.HfUri | None, folder: Path, target: Path) -> Path:
+    """Download in one process at a time; ``target`` appears whole or not at all. ``uri``: ``url``, if of the hub."""
     lock = target.parent / ".cache" / f"{target.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
         if target.is_file():  # another process has just downloaded it
             return _check_hash(target)
         try:
-            download()
+            if uri:
+                huggingface_hub.hf_hub_download(uri.id, uri.path_in_repo, revision=uri.revision, local_dir=folder)
+            else:
+                with whole_file(target) as temporary, temporary.open("wb") as file:
+                    http_get(url, file)
         except Exception as error:  # the hub's client raises exceptions of several libraries
-            reason = str(error.__cause__ or error or type(error).__name__).splitlines()[0]
+            cause = error.__cause__ or error
+            reason = (str(cause) or type(cause).__name__).splitlines()[0]
+            if answer := getattr(cause, "response", None):
+                reason = f"{answer.status_code} {answer.reason_phrase}"
             raise InputError(
                 f"{target.name}: not in {target.parent}, and not downloaded from {url} ({reason}); check address and "
                 f"network and try again, or put the file into {target.parent} by hand."
             ) from error
-        try:
-            return _check_hash(target, url)
-        except InputError:
-            target.unlink()
-            raise
+        return _check_hash(target, url)
 
 
 def _check_hash(path: Path, url: str = "") -> Path:
-    """Return ``path`` if its content has the hash that its name carries."""
-    match = _HASH.search(path.name)
-    if match is None or _DATE.fullmatch(match[1]):
-        return path
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(match[1]):
-        raise InputError(
-            f"{url or path}: its SHA-256 begins with {found[: len(match[1])]} (expected {match[1]}, as in its name); "
-            "download it again, or rename it if it was changed on purpose."
-        )
+    """Return ``path`` if its content has the hash in its name; otherwise remove it, if it is fresh from ``url``."""
+    if match := _HASH.search(path.name):
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(match[1]):
+            if url:
+                path.unlink()
+            raise InputError(
+                f"{url or path}: its SHA-256 begins with {found[: len(match[1])]} (expected {match[1]}, as in its "
+                "name); download it again, or rename it if it was changed on purpose."
+            )
     return path
