@@ -1,7 +1,5 @@
 """Class maps from probabilities: most probable class, overlay, removal of small regions."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from torch import Tensor
@@ -34,14 +32,9 @@ def overlay_mask(target: TargetCamera, image: np.ndarray) -> np.ndarray:
 
 
 def most_probable_class(probabilities: Tensor, overlay: np.ndarray | None = None) -> np.ndarray:
-    """Return the most probable class of every pixel.
+    """Return the class ids ``uint8 (H, W)`` with the largest of the probabilities ``(classes, H, W)``.
 
-    Args:
-        probabilities: ``(classes, H, W)``.
-        overlay: ``bool (H, W)``, mask of the overlay: Background there, and there alone. None: as predicted.
-
-    Returns:
-        ``uint8 (H, W)`` class ids.
+    Background is where the mask ``overlay``, ``bool (H, W)``, is, and there alone; None: as predicted.
     """
     if overlay is not None:
         probabilities = probabilities[:BACKGROUND]
@@ -51,15 +44,10 @@ def most_probable_class(probabilities: Tensor, overlay: np.ndarray | None = None
 
 
 def remove_small_regions(label: np.ndarray, factor: float = 1.0) -> np.ndarray:
-    """Replace regions below their class's least area by the class that most of their border touches.
+    """Return class ids ``uint8 (H, W)`` with regions below ``factor`` times :data:`MIN_AREA` replaced.
 
-    Args:
-        label: ``uint8 (H, W)`` class ids.
-        factor: multiplies :data:`MIN_AREA`. Background has no least area, and replaces a region only where nothing
-            else touches it.
-
-    Returns:
-        A changed copy.
+    A region takes the class that most of its border touches. Background has no least area, and replaces a region only
+    where nothing else touches it.
     """
     label, small = label.copy(), []
     for class_id, millionths in MIN_AREA.items():
