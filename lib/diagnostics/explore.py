@@ -1,7 +1,5 @@
 """Views of the augmentation for notebook 01: mean frame, overlays, class layout, sliders."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -48,12 +46,7 @@ def overlay_rows(target: TargetCamera, paths: Sequence[str | Path]) -> list[list
 
 
 def class_layout(labels: Iterable[np.ndarray], size: tuple[int, int] = (64, 36)) -> np.ndarray:
-    """Return where in the frame each class occurs, ``float32 (13, H, W)``: shares of the labels.
-
-    Args:
-        labels: class ids ``uint8 (H, W)`` of any size.
-        size: (width, height) of the result.
-    """
+    """Return the share of the labels that show each class at each place, ``float32 (13, H, W)`` of (width, height)."""
     ids = range(len(CLASSES_WITH_BACKGROUND))
     shares = [
         [cv2.resize((label == class_id).astype(np.float32), size, interpolation=cv2.INTER_AREA) for class_id in ids]
@@ -77,10 +70,7 @@ def layout_difference(first: np.ndarray, second: np.ndarray, title: str) -> Figu
 def sliders(folder: str | Path, items: Sequence[layout.Item], width: int = 960):
     """Return widgets that transform a source image and its label whenever a slider moves.
 
-    Args:
-        folder: augmented folder, with the target camera.
-        items: labelled source images.
-        width: width in pixels of image and label side by side.
+    ``folder`` holds the target camera, ``items`` are labelled; ``width`` is that of image and label in pixels.
     """
     import ipywidgets as widgets
 

@@ -1,7 +1,5 @@
 """Figure of an estimated lens: frames with their edges, beside the undistorted frames."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
