@@ -28,9 +28,8 @@ def origin(item: layout.Item, data: str | Path) -> layout.Item:
 
 def mean_frame(paths: Sequence[str | Path]) -> np.ndarray:
     """Return the mean of at most 32 images of one size, ``uint8 (H, W, 3)``."""
-    paths = evenly_spaced(paths, _FRAMES)
-    total = sum(image_files.read_image(path).astype(np.float32) for path in paths)
-    return np.round(total / len(paths)).astype(np.uint8)
+    frames = [image_files.read_image(path) for path in evenly_spaced(paths, _FRAMES)]
+    return np.mean(frames, axis=0).round().astype(np.uint8)
 
 
 def overlay_rows(target: TargetCamera, paths: Sequence[str | Path]) -> list[list[np.ndarray]]:

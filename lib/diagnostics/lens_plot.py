@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.camera.models import Fisheye, Pinhole
+from lib.camera.models import Pinhole
 from lib.camera.remap import build_remap
 from lib.dataset.image_files import read_image
 from lib.target.lens import LensEstimate
@@ -14,13 +14,18 @@ from lib.target.plumb_line import DIRECTIONS, INLIER_WEIGHT
 COLOURS = ("red", "green", "blue", "yellow")
 """Colours of edges, by direction."""
 OUTLIER_COLOUR = "grey"
-_LARGEST_FOV_RAD = np.radians(110)
+_LARGEST_FOV_RAD = np.radians(110)  # of the undistorted frame, the middle of the view
 
 
 def lens_figure(estimate: LensEstimate) -> Figure:
     """Plot frames and their undistorted versions, edges in the colour of the street's direction they follow."""
-    flat = _pinhole(estimate.camera)
-    remap = build_remap(flat, estimate.camera)
+    camera = estimate.camera
+    sides = camera.unproject([[0.0, camera.cy], [camera.width - 1.0, camera.cy]])
+    angles = np.arctan2(np.hypot(sides[:, 0], sides[:, 1]), sides[:, 2])
+    largest = np.nanmin(angles) if np.isfinite(angles).any() else np.inf
+    half = float(np.clip(largest, 0.2, _LARGEST_FOV_RAD / 2))
+    flat = Pinhole.from_fov((camera.width, camera.height), 2 * half)
+    remap = build_remap(flat, camera)
     rows = max(len(estimate.shown), 1)
     figure, axes = plt.subplots(rows, 2, figsize=(14, 4 * rows + 0.5), squeeze=False, layout="constrained")
     axes[0, 0].set_title("frame")
@@ -29,7 +34,7 @@ def lens_figure(estimate: LensEstimate) -> Figure:
         image = read_image(frame.path)
         left.imshow(image)
         right.imshow(remap.image(image))
-        undistorted = flat.project(estimate.camera.unproject(frame.points))
+        undistorted = flat.project(camera.unproject(frame.points))
         for edge, line, kind, weight in zip(frame.points, undistorted, frame.kind, frame.weight, strict=True):
             colour = COLOURS[kind] if weight > INLIER_WEIGHT else OUTLIER_COLOUR
             left.plot(*edge.T, color=colour, linewidth=0.8)
@@ -42,12 +47,3 @@ def lens_figure(estimate: LensEstimate) -> Figure:
     handles = [Line2D([], [], color=colour, label=label) for colour, label in lines]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
-
-
-def _pinhole(camera: Fisheye) -> Pinhole:
-    """Return a camera of the same size that shows the middle of the view, at most 110 degrees of it."""
-    sides = camera.unproject([[0.0, camera.cy], [camera.width - 1.0, camera.cy]])
-    angles = np.arctan2(np.hypot(sides[:, 0], sides[:, 1]), sides[:, 2])
-    largest = np.nanmin(angles) if np.isfinite(angles).any() else np.inf
-    half = float(np.clip(largest, 0.2, _LARGEST_FOV_RAD / 2))
-    return Pinhole.from_fov((camera.width, camera.height), 2 * half)

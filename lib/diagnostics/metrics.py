@@ -18,9 +18,7 @@ def confusion_matrix(label: np.ndarray, prediction: np.ndarray, classes: int, ig
     """
     label, prediction = np.asarray(label).ravel(), np.asarray(prediction).ravel()
     counted = (label != ignore) & (label >= 0) & (label < classes)
-    if not counted.all():
-        label, prediction = label[counted], prediction[counted]
-    label = label.astype(np.int64)
+    label, prediction = label[counted].astype(np.int64), prediction[counted]
     outside = (prediction < 0) | (prediction >= classes)
     if outside.any():
         prediction = np.where(outside, np.where(label == classes - 1, 0, classes - 1), prediction)

@@ -64,11 +64,9 @@ class Network:
             self.window, self.stride = test.crop_size, test.stride
 
     def prepare(self, frames: Sequence[Path] = (), source: Sequence[Path] = ()) -> None:
-        """Adapt the network to the target and make it faster. Weights can no longer be loaded afterwards.
+        """Adapt the network from images of the training to the target's ``frames``, and make it faster.
 
-        Args:
-            frames: image files of the target, for ``norm_adaptation`` and ``feature_alignment``.
-            source: image files of the training, for ``feature_alignment``.
+        Weights can no longer be loaded afterwards.
         """
         if share := self.options.feature_alignment:
             statistics.align_features(self.model, lambda: self._forward(source), lambda: self._forward(frames), share)

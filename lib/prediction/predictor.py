@@ -21,14 +21,8 @@ from lib.synthesis.target_camera import TargetCamera
 class Predictor:
     """One or several trained networks that label images of one camera.
 
-    Args:
-        config, checkpoint, options: see :class:`Network`.
-        more: further pairs of config and checkpoint; probabilities are averaged.
-        target: target camera, for ``rectified_views`` and ``apply_overlay``.
-        frames, source: see :meth:`Network.prepare`.
-
-    Raises:
-        InputError: a checkpoint does not fit its config, or an option needs what is not known.
+    Probabilities are averaged over the first :class:`Network` and ``more`` pairs of config and checkpoint. Options that
+    need ``target`` raise an InputError without it; ``frames`` and ``source`` are for :meth:`Network.prepare`.
     """
 
     def __init__(

@@ -36,12 +36,9 @@ def unsupervised_score(
     mask: np.ndarray | None = None,
     device: str | None = None,
 ) -> dict[str, float]:
-    """Rate a checkpoint of a run by criteria that need no labels, each from 0 to 1; larger is better.
+    """Rate a checkpoint of a run on target frames without labels, by criteria from 0 to 1; larger is better.
 
-    Args:
-        frames: image files of the target camera.
-        scale: multiple of the recipe's image size.
-        mask: ``bool (H, W)`` of any size, pixels to leave out; None: the run's overlay, if it has one.
+    ``mask``, ``bool (H, W)`` of any size, leaves pixels out; None: the run's overlay, if it has one.
 
     Returns:
         ``mirror``, ``smaller``: mean IoU over the scored classes between the predictions for the frames and for their

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Literal
 
 from torch import Tensor, nn
@@ -77,11 +78,9 @@ def _moments(
             x, total = maps.double().transpose(0, 1).flatten(1), sums[module, level]
             total[:] = total[0] + x.shape[1], total[1] + x.sum(1), total[2] + x.square().sum(1)
 
-    hooks = [module.register_forward_hook(add) for module in modules]
-    try:
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(module.register_forward_hook(add))
         forward()
-    finally:
-        for hook in hooks:
-            hook.remove()
     means = {key: (total / count, squares / count) for key, (count, total, squares) in sums.items()}
     return {key: (mean, (square - mean.square()).clamp(min=0)) for key, (mean, square) in means.items()}
