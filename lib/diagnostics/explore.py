@@ -1,4 +1,4 @@
-"""Views of the augmentation for notebook 01: mean frame, overlays, class layout, sliders."""
+"""Views of the augmentation for notebook 01: mean frame, overlays, lens, class layout, sliders."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,14 +7,23 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from lib.camera.models import Pinhole
+from lib.camera.remap import build_remap
 from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
 from lib.parallel import evenly_spaced
 from lib.synthesis.params import RANGES, AugmentParams
 from lib.synthesis.target_camera import TargetCamera
+from lib.target.lens import LensEstimate
+from lib.target.plumb_line import DIRECTIONS, INLIER_WEIGHT
 
+COLOURS = ("red", "green", "blue", "yellow")
+"""Colours of edges, by direction."""
+OUTLIER_COLOUR = "grey"
+_LARGEST_FOV_RAD = np.radians(110)  # of the undistorted frame, the middle of the view
 _FRAMES = 32  # frames that are read at most
 _SLIDERS = ("fov", "zoom", "k1_offset", "yaw", "pitch", "roll", "right", "down", "forward", "frame", "blur", "noise")
 _STEPS = 40  # of a slider
@@ -42,6 +51,38 @@ def overlay_rows(target: TargetCamera, paths: Sequence[str | Path]) -> list[list
         marked = np.where(mask, 0.4 * mean + 0.6 * np.array([255, 0, 120]), mean).astype(np.uint8)
         rows.append([np.where(mask, overlay.image, 0).astype(np.uint8), marked])
     return rows
+
+
+def lens_figure(estimate: LensEstimate) -> Figure:
+    """Plot frames and their undistorted versions, edges in the colour of the street's direction they follow."""
+    camera = estimate.camera
+    sides = camera.unproject([[0.0, camera.cy], [camera.width - 1.0, camera.cy]])
+    angles = np.arctan2(np.hypot(sides[:, 0], sides[:, 1]), sides[:, 2])
+    largest = np.nanmin(angles) if np.isfinite(angles).any() else np.inf
+    half = float(np.clip(largest, 0.2, _LARGEST_FOV_RAD / 2))
+    flat = Pinhole.from_fov((camera.width, camera.height), 2 * half)
+    remap = build_remap(flat, camera)
+    rows = max(len(estimate.shown), 1)
+    figure, axes = plt.subplots(rows, 2, figsize=(14, 4 * rows + 0.5), squeeze=False, layout="constrained")
+    axes[0, 0].set_title("frame")
+    axes[0, 1].set_title(f"undistorted (confidence {estimate.confidence:.2f})")
+    for (left, right), frame in zip(axes, estimate.shown, strict=False):
+        image = image_files.read_image(frame.path)
+        left.imshow(image)
+        right.imshow(remap.image(image))
+        undistorted = flat.project(camera.unproject(frame.points))
+        for edge, line, kind, weight in zip(frame.points, undistorted, frame.kind, frame.weight, strict=True):
+            colour = COLOURS[kind] if weight > INLIER_WEIGHT else OUTLIER_COLOUR
+            left.plot(*edge.T, color=colour, linewidth=0.8)
+            if np.isfinite(line).all():
+                right.plot(*line[[0, -1]].T, color=colour, linewidth=0.8)
+        right.set(xlim=(-0.5, flat.width - 0.5), ylim=(flat.height - 0.5, -0.5))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    lines = zip((*COLOURS, OUTLIER_COLOUR), (*DIRECTIONS, "outlier"), strict=True)
+    handles = [Line2D([], [], color=colour, label=label) for colour, label in lines]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
 
 
 def class_layout(labels: Iterable[np.ndarray], size: tuple[int, int] = (64, 36)) -> np.ndarray:

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from lib.dataset import classes
 from lib.dataset.classes import BACKGROUND
-from lib.synthesis.target_camera import TargetCamera
 
 MIN_AREA = {
     classes.ROAD: 250,
@@ -23,12 +22,6 @@ MIN_AREA = {
     classes.CAR: 50,
 }
 """Least area of a region of each class, in millionths of the image."""
-
-
-def overlay_mask(target: TargetCamera, image: np.ndarray) -> np.ndarray:
-    """Return the mask of the overlay that an image of the target camera shows, ``bool (H, W)``."""
-    overlay = target.match_overlay(image)
-    return overlay.mask if overlay.mask.shape == image.shape[:2] else overlay.scaled(image.shape[1::-1]).mask
 
 
 def most_probable_class(probabilities: Tensor, overlay: np.ndarray | None = None) -> np.ndarray:

@@ -13,7 +13,7 @@ from lib.dataset import image_files, layout
 from lib.errors import InputError
 from lib.prediction.network import Network
 from lib.prediction.options import DEFAULTS, TestTimeOptions
-from lib.prediction.postprocess import most_probable_class, overlay_mask, remove_small_regions
+from lib.prediction.postprocess import most_probable_class, remove_small_regions
 from lib.prediction.rectified_views import rectified_views, visible_angles
 from lib.synthesis.target_camera import TargetCamera
 
@@ -63,7 +63,9 @@ class Predictor:
         """Return the class ids of each of several images of one size."""
         labels = []
         for image, probabilities in zip(images, self._probabilities(images), strict=True):
-            overlay = overlay_mask(self.target, image) if self.target and self.options.apply_overlay else None
+            overlay = None
+            if self.target and self.options.apply_overlay:
+                overlay = self.target.match_overlay(image).scaled(image.shape[1::-1]).mask
             label = most_probable_class(probabilities, overlay)
             labels.append(remove_small_regions(label, self.options.min_region) if self.options.min_region else label)
         return labels

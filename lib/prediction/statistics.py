@@ -22,9 +22,8 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
         if isinstance(module, _BatchNorm) and module.track_running_stats and not name.startswith("auxiliary_head")
     ]
     if not norms:
-        raise InputError(
-            "norm_adaptation: the network has no batch norm that inference uses (expected: 0, or feature_alignment)"
-        )
+        found = "norm_adaptation: the network has no batch norm that inference uses"
+        raise InputError(f"{found} (expected: 0, or feature_alignment)")
     return norms
 
 

@@ -60,7 +60,7 @@ class LensEstimate:
             camera is a guess as well, that makes up for it, and only this error counts.
         confidence: 1 - ``error`` / (the same of the expected lens); 0: no evidence, 1: no doubt.
         report: the evidence, in sentences.
-        shown: frames for :func:`lib.diagnostics.lens_plot.lens_figure`.
+        shown: frames for :func:`lib.diagnostics.explore.lens_figure`.
     """
 
     camera: Fisheye
