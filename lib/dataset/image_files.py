@@ -1,10 +1,9 @@
 """Image and label files: read and written whole, or refused in one sentence."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -22,24 +21,18 @@ _LISTED = 5  # label values that a fault names
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file as ``uint8 (H, W, 3)`` RGB; grey, RGBA, palette and 16-bit files are converted.
-
-    Raises:
-        InputError: missing, truncated, damaged or not an image.
-    """
+    """Read an image file as ``uint8 (H, W, 3)`` RGB, also a grey, RGBA, palette or 16-bit one, or raise InputError."""
     # Orientation tags are ignored: lens and labels belong to the sensor's pixels.
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
+    flags, image = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, None
+    with suppress(cv2.error):
         image = cv2.imdecode(np.frombuffer(_whole_bytes(path), np.uint8), flags)
-    except cv2.error:
-        image = None
     if image is None:
         raise InputError(Fault(path, "truncated, or not an image that OpenCV reads", "Copy or convert it again."))
     return image
 
 
 def read_label(path: str | Path) -> np.ndarray:
-    """Read a label file as ``uint8 (H, W)``: grey values, or the indices of a palette image; any value passes.
+    """Read a label file as ``uint8 (H, W)``: grey values up to 255, or the indices of a palette image.
 
     Raises:
         InputError: missing, truncated, damaged, not single-channel, lossy (JPEG), or a value above 255.
@@ -54,9 +47,8 @@ def read_label(path: str | Path) -> np.ndarray:
             file_format, mode = image.format, image.mode
             label = np.asarray(image.convert("L") if mode == "1" else image)
     except Exception:
-        raise InputError(
-            Fault(path, "truncated, or not an image that Pillow reads", "Copy or convert it again.")
-        ) from None
+        found = "truncated, or not an image that Pillow reads"
+        raise InputError(Fault(path, found, "Copy or convert it again.")) from None
     if file_format == "JPEG":
         raise InputError(Fault(path, "JPEG, which blurs class ids (expected: PNG)", remedy))
     if mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
@@ -100,10 +92,8 @@ def _whole_bytes(path: str | Path) -> bytes:
     except OSError as error:
         found = "not found" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise InputError(Fault(path, found, "Restore the file or correct the path.")) from None
-    found = ""
-    if not data:
-        found = "empty file"
-    elif data.startswith(_PNG):
+    found = "" if data else "empty file"
+    if data.startswith(_PNG):
         found = _png_fault(memoryview(data))
     elif data.startswith(_JPEG) and data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0:
         # A scan without an end marker after it; a thumbnail has an end marker of its own.
@@ -115,26 +105,22 @@ def _whole_bytes(path: str | Path) -> bytes:
 
 def _png_fault(data: memoryview) -> str:
     """Check the chunks (PNG specification, 5.3): length, type, content, checksum of type and content."""
-    start = len(_PNG)
-    while start + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, start)
-        end = start + 12 + length
-        if end > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(data[start + 4 : end - 4]) != checksum:
-            return f"damaged PNG (wrong checksum at byte {start})"
-        if kind == b"IEND":
-            return ""
-        start = end
-    return "truncated PNG (no IEND chunk)"
+    start, kind = len(_PNG), b""
+    try:
+        while kind != b"IEND":
+            length, kind = struct.unpack_from(">I4s", data, start)
+            end = start + 12 + length
+            if struct.unpack_from(">I", data, end - 4) != (zlib.crc32(data[start + 4 : end - 4]),):
+                return f"damaged PNG (wrong checksum at byte {start})"
+            start = end
+    except struct.error:  # the data end before
+        return "truncated PNG (no IEND chunk)"
+    return ""
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return the (width, height) of an image file; a PNG is checked by its checksums and not decoded."""
     data = _whole_bytes(path)
     if data.startswith(_PNG) and data[12:16] == b"IHDR":
-        width, height = struct.unpack_from(">II", data, 16)
-    else:
-        height, width, _ = read_image(path).shape
-    return width, height
+        return struct.unpack_from(">II", data, 16)
+    return read_image(path).shape[1::-1]

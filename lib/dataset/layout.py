@@ -4,8 +4,6 @@ A data set is a folder with one CSV per split (``id``, ``img_path`` and, for lab
 ``sample_submission.csv``. Paths are relative to the CSV; a label is a single-channel image of class ids.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -40,11 +38,7 @@ class Item:
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV with at least one row and these columns, and perhaps others; every cell is a string.
-
-    Raises:
-        InputError: missing, not a CSV, without rows, or without one of the columns.
-    """
+    """Read a CSV with at least one row and these columns, as strings; raise InputError otherwise."""
     expected = f"(expected: a CSV with the columns {', '.join(columns)})"
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
@@ -69,11 +63,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def read_split(folder: str | Path, name: str) -> list[Item]:
-    """Read the rows of ``folder/<name>.csv``, a name of :data:`SPLITS`; the files they name are not opened.
-
-    Raises:
-        InputError: no such folder, split, CSV or column; no rows; blank cells or repeated ids.
-    """
+    """Read the rows of ``folder/<name>.csv``, or raise InputError; the files that they name are not opened."""
     folder = _locate(folder, [name])
     items, faults = _parse_split(folder, name)
     raise_faults(folder, faults)
@@ -86,11 +76,7 @@ def row_ids(image_ids: Iterable[str]) -> list[str]:
 
 
 def read_sample(folder: str | Path) -> list[str]:
-    """Read the row ids of ``folder/sample_submission.csv`` in their order.
-
-    Raises:
-        InputError: this table or ``test.csv`` is missing or faulty, or they disagree.
-    """
+    """Read the row ids of ``folder/sample_submission.csv`` in order; raise InputError unless ``test.csv`` agrees."""
     path = Path(folder) / SAMPLE_SUBMISSION
     images = [item.id for item in read_split(folder, "test")]
     ids = read_table(path, ("id", "mask_rle"))["id"].tolist()
@@ -153,15 +139,11 @@ def _parse_split(folder: Path, name: str) -> tuple[list[Item], list[Fault]]:
 
 @dataclass(frozen=True)
 class Report:
-    """Result of :func:`check` for a sound data set; as text: "no faults", and counts and sizes per split.
-
-    Attributes:
-        folder: the data set.
-        sizes: number of images of each (width, height), per split.
-    """
+    """Result of :func:`check` for a sound data set; as text: "no faults", and counts and sizes per split."""
 
     folder: Path
-    sizes: dict[str, Counter[tuple[int, int]]]
+    sizes: dict[str, Counter]
+    """Number of images of each (width, height), per split."""
 
     def __str__(self) -> str:
         lines = [f"{self.folder}: no faults"]
@@ -173,19 +155,10 @@ class Report:
 
 
 def check(folder: str | Path, splits: Sequence[str] = tuple(SPLITS), classes: int = len(CLASSES)) -> Report:
-    """Read all tables and files of the splits and report all faults at once, with a progress bar.
+    """Read all tables and files of the splits, with a progress bar; raise one InputError that names all faults.
 
-    Labels and images are decoded, except PNG images: their checksums find the same faults many times faster. The
-    split ``test`` includes ``sample_submission.csv``.
-
-    Args:
-        folder: data set in the competition's layout.
-        splits: names from :data:`SPLITS`.
-        classes: number of class ids that a label may contain; 13 with Background.
-
-    Raises:
-        InputError: names the faulty files, at most five of a kind: missing, unreadable or truncated ones, labels of
-            another size than their images, label values that are no class ids, faulty tables, ids that disagree.
+    Labels, with class ids below ``classes``, and images are decoded, except PNG images: their checksums find the same
+    faults many times faster. The split ``test`` includes ``sample_submission.csv``.
     """
     folder = _locate(folder, splits)
     faults: list[Fault] = []
@@ -198,25 +171,19 @@ def check(folder: str | Path, splits: Sequence[str] = tuple(SPLITS), classes: in
         table = attempt(faults, read_table, path, ("id", "mask_rle"))
         if table is not None:
             faults += compare_ids(path, table["id"].tolist(), row_ids(i.id for i in items["test"]), "test.csv")
+
+    def check_item(item: Item) -> tuple[int, int] | None:
+        size = attempt(faults, image_size, item.image)
+        if item.label and (label := attempt(faults, read_label, item.label)) is not None:
+            if found := odd_values(label, classes):
+                faults.append(Fault(item.label, found, "Re-export the label as class ids."))
+            height, width = label.shape
+            if size not in (None, (width, height)):
+                found = f"{width}×{height}, but its image {item.image.name} is {size[0]}×{size[1]}"
+                faults.append(Fault(item.label, found, "Re-export the label in the image's size."))
+        return size
+
     everything = [item for rows in items.values() for item in rows]
-    results = in_threads(lambda item: _check_item(item, classes), everything, "check")
-    faults += [fault for _, found in results for fault in found]
+    sizes = iter(in_threads(check_item, everything, "check"))
     raise_faults(folder, sorted(set(faults), key=str))
-    sizes = iter(size for size, _ in results if size)
     return Report(folder, {split: Counter(next(sizes) for _ in rows) for split, rows in items.items()})
-
-
-def _check_item(item: Item, classes: int) -> tuple[tuple[int, int] | None, list[Fault]]:
-    """Return the image's (width, height), None for an unreadable one, and the faults of image and label."""
-    faults: list[Fault] = []
-    size = attempt(faults, image_size, item.image)
-    label = attempt(faults, read_label, item.label) if item.label else None
-    if item.label is None or label is None:
-        return size, faults
-    if found := odd_values(label, classes):
-        faults.append(Fault(item.label, found, "Re-export the label as class ids."))
-    height, width = label.shape
-    if size not in (None, (width, height)):
-        found = f"{width}×{height}, but its image {item.image.name} is {size[0]}×{size[1]}"
-        faults.append(Fault(item.label, found, "Re-export the label in the image's size."))
-    return size, faults

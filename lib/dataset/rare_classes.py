@@ -1,7 +1,5 @@
 """Oversampling of rare classes: sampling weights of labelled images, and copies of an image by its weight."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,10 +9,8 @@ from lib.dataset.classes import CLASSES
 from lib.dataset.layout import Item
 from lib.parallel import in_threads
 
-_TEMPERATURE = 0.1
-"""Temperature of the class probabilities: lower values favour rare classes more."""
-_MIN_SHARE = 0.0005
-"""Least share of an image's pixels at which a class counts as present."""
+_TEMPERATURE = 0.1  # of the class probabilities: lower values favour rare classes more
+_MIN_SHARE = 0.0005  # of an image's pixels at which a class counts as present
 
 
 def rare_class_weights(items: Sequence[Item]) -> dict[str, float]:
@@ -40,11 +36,7 @@ def rare_class_weights(items: Sequence[Item]) -> dict[str, float]:
 
 
 def copies_per_item(items: Sequence[Item], mean: int, weights: Mapping[str, float]) -> list[int]:
-    """Return the number of copies of each item, ``mean`` on average.
-
-    With a mean of 0 or 1 all items get as many. Above, each item gets one copy; the weights divide the rest, by
-    largest remainder.
-    """
+    """Return the number of copies of each item: one each, and the weights divide the rest by largest remainder."""
     if mean <= 1:
         return [mean] * len(items)
     extra = (mean - 1) * len(items)

@@ -1,7 +1,5 @@
 """Scores of predicted class maps. All of them follow from one confusion matrix."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np
@@ -13,23 +11,14 @@ Unlabelled = Literal["skip", "zero if predicted", "zero"]
 
 
 def confusion_matrix(label: np.ndarray, prediction: np.ndarray, classes: int, ignore: int = IGNORE) -> np.ndarray:
-    """Count pixels by labelled and predicted class.
+    """Count pixels by labelled (rows) and predicted class (columns), ``int64 (C, C)``.
 
-    Args:
-        label, prediction: class ids, integers of equal shape. Pixels whose label is ``ignore`` or no class are left
-            out. A prediction that is no class counts as wrong: as the last class (Background here), or as the first
-            one where the label is the last.
-        classes: number of classes C.
-        ignore: label of the pixels to leave out.
-
-    Returns:
-        ``int64 (C, C)``: rows are labels, columns are predictions. Matrices of several images add up.
+    Pixels whose label is ``ignore`` or no class are left out. A prediction that is no class counts as wrong: as the
+    last class, or as the first one where the label is the last.
     """
     label, prediction = np.asarray(label).ravel(), np.asarray(prediction).ravel()
     counted = (label != ignore) & (label >= 0) & (label < classes)
-    if not counted.all():
-        label, prediction = label[counted], prediction[counted]
-    label = label.astype(np.int64)
+    label, prediction = label[counted].astype(np.int64), prediction[counted]
     outside = (prediction < 0) | (prediction >= classes)
     if outside.any():
         prediction = np.where(outside, np.where(label == classes - 1, 0, classes - 1), prediction)
@@ -44,23 +33,13 @@ def iou(confusion: np.ndarray) -> np.ndarray:
 
 
 def recall(confusion: np.ndarray) -> np.ndarray:
-    """Return the share of each class's pixels that is predicted as such, ``float64 (C,)``; mmseg calls it accuracy.
-
-    NaN for a class that no label shows.
-    """
+    """Return the share of each class's pixels that is predicted as such, as :func:`iou`; mmseg calls it accuracy."""
     labelled = confusion.sum(axis=1)
     return np.where(labelled > 0, confusion.diagonal() / np.maximum(labelled, 1), np.nan)
 
 
 def mean_iou(confusion: np.ndarray, scored: int | None = None, unlabelled: Unlabelled = "skip") -> float:
-    """Return the mean of :func:`iou`, 0 to 1; NaN where no class enters it.
-
-    Args:
-        confusion: from :func:`confusion_matrix`.
-        scored: number of classes in the mean, from the first on; None: all.
-        unlabelled: one of :data:`Unlabelled`. A submission's score skips classes without labels, mmseg's metric counts
-            false alarms of them, and agreement between predictions counts every class.
-    """
+    """Return the mean of :func:`iou` over the first ``scored`` classes; NaN where no class enters it."""
     values, predicted = iou(confusion)[:scored], confusion.sum(axis=0)[:scored] > 0
     if unlabelled != "skip":
         values[np.isnan(values) & (predicted | (unlabelled == "zero"))] = 0

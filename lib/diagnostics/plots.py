@@ -1,7 +1,5 @@
 """Plots for the notebooks and the run folder: coloured labels, image grids, curves, class bars."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,10 +34,7 @@ def write_picture(path: Path, image: np.ndarray) -> None:
 def sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], width: float = 4.5) -> Figure:
     """Draw images in rows, with a title over each column and the classes' colours below.
 
-    Args:
-        rows: one image per title in each row; ``uint8 (H, W, 3)``, or any ``(H, W)`` array as a heat map.
-        titles: one per column.
-        width: width of a column in inches.
+    Images are ``uint8 (H, W, 3)``, or any ``(H, W)`` array as a heat map; ``width`` is a column's, in inches.
     """
     height = width * max(image.shape[0] / image.shape[1] for row in rows for image in row)
     size = (width * len(titles), height * len(rows) + 1.0)

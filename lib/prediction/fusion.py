@@ -1,11 +1,4 @@
-"""Faster inference of a trained network on a CPU; results are equal except for rounding.
-
-Batch norms are folded into convolutions, DCNv3's softmax is computed in parts, UperNet's last convolution is split by
-level. UperNet upsamples and stacks the maps of all levels and convolves the stack, which is most of its work. Channel
-mixing and upsampling commute, so the coarser levels are mixed at their own resolution and upsampled afterwards.
-"""
-
-from __future__ import annotations
+"""Faster inference of a trained network on a CPU; results are equal except for rounding."""
 
 from functools import partial
 from typing import Any
@@ -15,20 +8,21 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule, fuse_conv_bn
 from mmseg.models.decode_heads import UPerHead
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ops_dcnv3 import DCNv3
 
 
 def fuse(model: Any) -> None:
-    """Change a segmentor in evaluation mode, in place; afterwards it can neither train nor load weights."""
+    """Change a segmentor in evaluation mode, in place; afterwards it can neither train nor load weights.
+
+    Batch norms are folded into convolutions, DCNv3's softmax is computed in parts, UperNet's last convolution is split.
+    """
     module: Any
     for module in model.modules():
         if isinstance(module, DCNv3):
             module.weights = partial(_weights, module)  # type: ignore[method-assign]
-        if isinstance(module, ConvModule) and module.with_norm and tuple(module.order[:2]) == ("conv", "norm"):
-            if isinstance(module.norm, _BatchNorm):
-                fuse_conv_bn(module)
+        if isinstance(module, ConvModule) and tuple(module.order[:2]) == ("conv", "norm"):
+            fuse_conv_bn(module)
     head = model.decode_head
     if type(head) is UPerHead and not head.align_corners and isinstance(head.fpn_bottleneck.norm, nn.Identity):
         head._forward_feature = partial(_pyramid, head, SplitConvolution(head.fpn_bottleneck.conv, head.channels))
@@ -41,25 +35,11 @@ def _weights(module: DCNv3, features: Tensor) -> Tensor:
     return weights.div_(weights.sum(-1, keepdim=True)).to(logits).flatten(-2)
 
 
-def _pyramid(head: UPerHead, convolution: SplitConvolution, maps: tuple[Tensor, ...]) -> Tensor:
-    """Replace UperNet's ``_forward_feature``; Xiao et al., "Unified perceptual parsing", ECCV 2018."""
-    maps = head._transform_inputs(maps)
-    levels = [lateral(level) for lateral, level in zip(head.lateral_convs, maps[:-1], strict=True)]
-    levels.append(head.psp_forward(maps))
-    for fine in reversed(range(len(levels) - 1)):
-        size = levels[fine].shape[2:]
-        coarse = F.interpolate(levels[fine + 1], size=size, mode="bilinear", align_corners=False)
-        levels[fine] = levels[fine] + coarse
-    smoothed = [conv(level) for conv, level in zip(head.fpn_convs, levels[:-1], strict=True)]
-    return head.fpn_bottleneck.activate(convolution([*smoothed, levels[-1]]))
-
-
 class SplitConvolution:
-    """A 3x3 convolution of maps upsampled to the first one's size and stacked, without upsampling or stacking them.
+    """A 3x3 convolution with padding 1 of a stack of maps, upsampled to the first one's size, without the stack.
 
-    Args:
-        conv: convolution of the stack, with padding 1.
-        channels: number of channels of each map.
+    Upsampling and convolving the stack is most of UperNet's work. Channel mixing and upsampling commute: the coarser
+    maps, each of ``channels``, are mixed at their own resolution and upsampled afterwards.
     """
 
     def __init__(self, conv: nn.Conv2d, channels: int):
@@ -91,3 +71,15 @@ def _taps(low: int, high: int) -> Tensor:
     """Return linear upsampling along an axis, then a step of -1, 0 or 1, zeros outside: ``float32 (3, high, low)``."""
     up = F.interpolate(torch.eye(low)[None], size=high, mode="linear", align_corners=False)[0].t()
     return F.pad(up, (0, 0, 1, 1)).unfold(0, high, 1).transpose(1, 2).contiguous()
+
+
+def _pyramid(head: UPerHead, convolution: SplitConvolution, maps: tuple[Tensor, ...]) -> Tensor:
+    """Replace UperNet's ``_forward_feature``; Xiao et al., "Unified perceptual parsing", ECCV 2018."""
+    maps = head._transform_inputs(maps)
+    levels = [lateral(level) for lateral, level in zip(head.lateral_convs, maps[:-1], strict=True)]
+    levels.append(head.psp_forward(maps))
+    for fine in reversed(range(len(levels) - 1)):
+        size = levels[fine].shape[2:]
+        levels[fine] = levels[fine] + F.interpolate(levels[fine + 1], size=size, mode="bilinear", align_corners=False)
+    smoothed = [conv(level) for conv, level in zip(head.fpn_convs, levels[:-1], strict=True)]
+    return head.fpn_bottleneck.activate(convolution([*smoothed, levels[-1]]))

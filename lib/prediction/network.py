@@ -1,10 +1,4 @@
-"""One trained network: class probabilities of whole images or of overlapping windows.
-
-Logits are blended where windows overlap, as in mmseg; probabilities are averaged over scales and mirror images. Memory
-does not grow with the number of windows.
-"""
-
-from __future__ import annotations
+"""One trained network: class probabilities of whole images or of overlapping windows."""
 
 import io
 import warnings
@@ -26,15 +20,11 @@ from lib.prediction.options import DEFAULTS, TestTimeOptions
 from lib.recipes import heads
 
 _MIN_SCORE = 1e-6  # spreads the probabilities evenly where all scores are 0
+_WHOLE = (2**31, 2**31)  # a window that holds any image
 
 
 class Network:
-    """A trained network.
-
-    Args:
-        config: ``train/config.py`` of the run that trained it.
-        checkpoint: weights that fit it.
-        options: test-time options, of which those apply that concern a single network.
+    """A trained network, from ``train/config.py`` of its run and weights that fit it.
 
     Raises:
         InputError: the checkpoint does not fit the config, or there is no batch norm to adapt.
@@ -42,9 +32,7 @@ class Network:
 
     def __init__(self, config: str | Path, checkpoint: str | Path, options: TestTimeOptions = DEFAULTS):
         if isinstance(options.scales, str):
-            raise InputError(
-                f"scales: {options.scales!r} (expected: numbers, see lib.prediction.selection.select_scale)"
-            )
+            raise InputError("scales: 'target' (expected: numbers, see lib.prediction.selection.select_scale)")
         # mmseg reports optional parts that are not installed; nothing here needs them.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -63,16 +51,22 @@ class Network:
         self.model = model.to(self.device).eval()
         if options.norm_adaptation:
             statistics.batch_norms(self.model)
-        self.gives_scores = heads.gives_scores(model.decode_head)
-        self.size, self.precision = cfg.scale, _precision(cfg, options.amp, self.device)
-        self.window, self.stride = _window(cfg, options.sliding)
+        self.gives_scores, self.size = heads.gives_scores(model.decode_head), cfg.scale
+        on_gpu = self.device.type == "cuda"
+        self.mixed = on_gpu and cfg.get("amp", False) if options.amp is None else options.amp
+        self.precision = torch.float16 if on_gpu and not torch.cuda.is_bf16_supported() else torch.bfloat16
+        self.window: Sequence[int] = _WHOLE
+        self.stride: Sequence[int] = _WHOLE
+        test = recipes.network(cfg).get("test_cfg", {})
+        if options.sliding:
+            self.window, self.stride = cfg.crop_size, [side * 2 // 3 for side in cfg.crop_size]
+        elif options.sliding is None and test.get("mode") == "slide":
+            self.window, self.stride = test.crop_size, test.stride
 
     def prepare(self, frames: Sequence[Path] = (), source: Sequence[Path] = ()) -> None:
-        """Adapt the network to the target and make it faster. Weights can no longer be loaded afterwards.
+        """Adapt the network from images of the training to the target's ``frames``, and make it faster.
 
-        Args:
-            frames: image files of the target, for ``norm_adaptation`` and ``feature_alignment``.
-            source: image files of the training, for ``feature_alignment``.
+        Weights can no longer be loaded afterwards.
         """
         if share := self.options.feature_alignment:
             statistics.align_features(self.model, lambda: self._forward(source), lambda: self._forward(frames), share)
@@ -90,29 +84,23 @@ class Network:
     def _forward(self, files: Sequence[Path]) -> None:
         """Pass images through the network at the recipe's size."""
         for image in map(image_files.read_image, files):
-            self._blended(self.inputs([_resize(image, self._factor(image.shape[:2], 1.0))]))
+            self._blended(self.inputs([image], self._factor(image.shape[:2], 1.0)))
 
     def crops(self, shape: tuple[int, int]) -> int:
         """Return the number of crops of an image of (height, width) at the first scale."""
-        height, width = (round(n * self._factor(shape, self.scales[0])) for n in shape)
-        return (1 + self.options.flip) * len(self._corners((height, width)))
+        size = [round(side * self._factor(shape, self.scales[0])) for side in shape]
+        return (1 + self.options.flip) * len(windows.corners(size, self.window, self.stride))
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[np.ndarray], reference: tuple[int, int] | None = None) -> Tensor:
-        """Return the class probabilities of images of one size.
+        """Return the class probabilities ``float32 (N, classes, H, W)`` of images ``uint8 (H, W, 3)`` RGB.
 
-        Args:
-            images: ``uint8 (H, W, 3)`` RGB each.
-            reference: (height, width) that is scaled to the recipe's size, with the images in proportion; None: their
-                own size.
-
-        Returns:
-            ``float32 (N, classes, H, W)`` on the network's device.
+        Probabilities are averaged over scales and mirror images. ``reference`` is the (height, width) that is scaled to
+        the recipe's size, with the images in proportion; None: their own size.
         """
         shape, total = images[0].shape[:2], torch.zeros((), device=self.device)
         for scale in self.scales:
-            factor = self._factor(reference or shape, scale)
-            inputs = self.inputs([_resize(image, factor) for image in images])
+            inputs = self.inputs(images, self._factor(reference or shape, scale))
             logits = self._blended(torch.cat([inputs, inputs.flip(3)]) if self.options.flip else inputs)
             probabilities = torch.stack([self._normalised(x, shape) for x in logits])
             if self.options.flip:
@@ -125,11 +113,13 @@ class Network:
         """Return the enlargement into ``scale`` times the recipe's (width, height), proportions kept as in training."""
         return scale * min(max(self.size) / max(shape), min(self.size) / min(shape))
 
-    def inputs(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Normalise images ``uint8 (H, W, 3)`` RGB to the network's input, ``float32 (N, 3, H, W)``."""
+    def inputs(self, images: Sequence[np.ndarray], factor: float = 1.0) -> Tensor:
+        """Enlarge and normalise images ``uint8 (H, W, 3)`` RGB to the network's input, ``float32 (N, 3, h, w)``."""
+        height, width = images[0].shape[:2]
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        pixels = torch.from_numpy(np.stack([cv2.resize(image, size) for image in images]))
         preprocessor = self.model.data_preprocessor
-        pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
-        return (pixels.float() - preprocessor.mean) / preprocessor.std
+        return (pixels.to(self.device).permute(0, 3, 1, 2).float() - preprocessor.mean) / preprocessor.std
 
     def _normalised(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
         """Turn the head's output ``(classes, h, w)`` into probabilities ``(classes, *shape)``."""
@@ -141,10 +131,10 @@ class Network:
         return scores / scores.sum(0)
 
     def _blended(self, inputs: Tensor) -> Tensor:
-        """Return the logits ``float32 (N, classes, H, W)`` of normalised images, blended over the windows."""
+        """Return the logits ``float32 (N, classes, H, W)`` of normalised images, blended over windows as in mmseg."""
         size = inputs.shape[2:]
-        height, width = map(min, self.window or size, size)
-        corners = self._corners(size)
+        height, width = map(min, self.window, size)
+        corners = windows.corners(size, self.window, self.stride)
         blend = self.options.window_blend if len(corners) > 1 else "constant"
         weight = torch.from_numpy(windows.weights(blend, (height, width))).to(inputs)
         total = inputs.new_zeros(len(inputs), self.model.out_channels, *size)
@@ -160,37 +150,9 @@ class Network:
                 total[crop] += logits * weight
         return total.div_(weights)
 
-    def _corners(self, size: Sequence[int]) -> list[tuple[int, int]]:
-        return windows.corners(size, self.window, self.stride) if self.window else [(0, 0)]
-
     def _logits(self, crops: Tensor) -> Tensor:
         """Return the head's output for crops ``(N, 3, h, w)``, ``float32 (N, classes, h, w)``."""
         size = tuple(crops.shape[2:])
         meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+        with torch.autocast(self.device.type, self.precision, enabled=self.mixed):
             return self.model.encode_decode(crops, [dict(meta) for _ in crops]).float()
-
-
-def _window(cfg, sliding: bool | None) -> tuple:
-    """Return (height, width) of the windows and of their steps; None and None for whole images."""
-    height, width = cfg.crop_size
-    if sliding:
-        return (height, width), (height * 2 // 3, width * 2 // 3)
-    test = recipes.network(cfg).get("test_cfg", {})
-    if sliding is None and test.get("mode") == "slide":
-        return tuple(test.crop_size), tuple(test.stride)
-    return None, None
-
-
-def _precision(cfg, amp: bool | None, device: torch.device) -> torch.dtype | None:
-    """Return the type of mixed precision; None for single precision."""
-    on_gpu = device.type == "cuda"
-    if not (cfg.get("amp", False) and on_gpu if amp is None else amp):
-        return None
-    return torch.float16 if on_gpu and not torch.cuda.is_bf16_supported() else torch.bfloat16
-
-
-def _resize(image: np.ndarray, factor: float) -> np.ndarray:
-    height, width = image.shape[:2]
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)

@@ -1,7 +1,5 @@
 """Test-time options of trained networks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,7 +13,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class TestTimeOptions(Options):
-    """Options of a prediction. A new one is a field here and the line that uses it."""
+    """Options of a prediction."""
 
     __test__ = False  # not a test, although its name begins like one
 
@@ -44,11 +42,9 @@ class TestTimeOptions(Options):
     device: str | None = option(None, "torch device; default: a GPU if there is one", identity=False)
 
     def torch_device(self) -> str:
-        """Return the name of the torch device."""
         import torch
 
         return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 DEFAULTS = TestTimeOptions()
-"""Default options: the network sees the whole image once, at the recipe's size."""

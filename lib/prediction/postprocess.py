@@ -1,14 +1,11 @@
 """Class maps from probabilities: most probable class, overlay, removal of small regions."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from torch import Tensor
 
 from lib.dataset import classes
 from lib.dataset.classes import BACKGROUND
-from lib.synthesis.target_camera import TargetCamera
 
 MIN_AREA = {
     classes.ROAD: 250,
@@ -27,21 +24,10 @@ MIN_AREA = {
 """Least area of a region of each class, in millionths of the image."""
 
 
-def overlay_mask(target: TargetCamera, image: np.ndarray) -> np.ndarray:
-    """Return the mask of the overlay that an image of the target camera shows, ``bool (H, W)``."""
-    overlay = target.match_overlay(image)
-    return overlay.mask if overlay.mask.shape == image.shape[:2] else overlay.scaled(image.shape[1::-1]).mask
-
-
 def most_probable_class(probabilities: Tensor, overlay: np.ndarray | None = None) -> np.ndarray:
-    """Return the most probable class of every pixel.
+    """Return the class ids ``uint8 (H, W)`` with the largest of the probabilities ``(classes, H, W)``.
 
-    Args:
-        probabilities: ``(classes, H, W)``.
-        overlay: ``bool (H, W)``, mask of the overlay: Background there, and there alone. None: as predicted.
-
-    Returns:
-        ``uint8 (H, W)`` class ids.
+    Background is where the mask ``overlay``, ``bool (H, W)``, is, and there alone; None: as predicted.
     """
     if overlay is not None:
         probabilities = probabilities[:BACKGROUND]
@@ -51,15 +37,10 @@ def most_probable_class(probabilities: Tensor, overlay: np.ndarray | None = None
 
 
 def remove_small_regions(label: np.ndarray, factor: float = 1.0) -> np.ndarray:
-    """Replace regions below their class's least area by the class that most of their border touches.
+    """Return class ids ``uint8 (H, W)`` with regions below ``factor`` times :data:`MIN_AREA` replaced.
 
-    Args:
-        label: ``uint8 (H, W)`` class ids.
-        factor: multiplies :data:`MIN_AREA`. Background has no least area, and replaces a region only where nothing
-            else touches it.
-
-    Returns:
-        A changed copy.
+    A region takes the class that most of its border touches. Background has no least area, and replaces a region only
+    where nothing else touches it.
     """
     label, small = label.copy(), []
     for class_id, millionths in MIN_AREA.items():

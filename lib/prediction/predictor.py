@@ -1,19 +1,19 @@
 """Class maps from one or several trained networks, with all test-time options."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lib.dataset import image_files, layout
 from lib.errors import InputError
 from lib.prediction.network import Network
 from lib.prediction.options import DEFAULTS, TestTimeOptions
-from lib.prediction.postprocess import most_probable_class, overlay_mask, remove_small_regions
+from lib.prediction.postprocess import most_probable_class, remove_small_regions
 from lib.prediction.rectified_views import rectified_views, visible_angles
 from lib.synthesis.target_camera import TargetCamera
 
@@ -21,16 +21,8 @@ from lib.synthesis.target_camera import TargetCamera
 class Predictor:
     """One or several trained networks that label images of one camera.
 
-    Args:
-        config: ``train/config.py`` of the run that trained the network.
-        checkpoint: weights that fit it.
-        options: test-time options.
-        more: further pairs of config and checkpoint; probabilities are averaged.
-        target: target camera, for ``rectified_views`` and ``apply_overlay``.
-        frames, source: image files of the target and of the training, see :meth:`Network.prepare`.
-
-    Raises:
-        InputError: a checkpoint does not fit its config, or an option needs what is not known.
+    Probabilities are averaged over the first :class:`Network` and ``more`` pairs of config and checkpoint. Options that
+    need ``target`` raise an InputError without it; ``frames`` and ``source`` are for :meth:`Network.prepare`.
     """
 
     def __init__(
@@ -71,27 +63,21 @@ class Predictor:
         """Return the class ids of each of several images of one size."""
         labels = []
         for image, probabilities in zip(images, self._probabilities(images), strict=True):
-            overlay = overlay_mask(self.target, image) if self.target and self.options.apply_overlay else None
+            overlay = None
+            if self.target and self.options.apply_overlay:
+                overlay = self.target.match_overlay(image).scaled(image.shape[1::-1]).mask
             label = most_probable_class(probabilities, overlay)
             labels.append(remove_small_regions(label, self.options.min_region) if self.options.min_region else label)
         return labels
 
     def label_items(self, items: Sequence[layout.Item]) -> Iterator[tuple[layout.Item, np.ndarray, np.ndarray]]:
         """Yield each item with its image and class ids, in order. Images of one size share a batch of crops."""
-        group: list[layout.Item] = []
-        images: list[np.ndarray] = []
-        for item in items:
-            image = image_files.read_image(item.image)
-            if images and (image.shape != images[0].shape or len(images) >= self._images_per_batch(image.shape[:2])):
-                yield from zip(group, images, self.labels(images), strict=True)
-                group, images = [], []
-            group.append(item)
-            images.append(image)
-        if images:
-            yield from zip(group, images, self.labels(images), strict=True)
-
-    def _images_per_batch(self, shape: tuple[int, int]) -> int:
-        return max(-(-self.options.crops_per_batch // network.crops(shape)) for network in self.networks)
+        pairs = ((item, image_files.read_image(item.image)) for item in items)
+        for shape, group in groupby(pairs, key=lambda pair: pair[1].shape):
+            most = max(-(-self.options.crops_per_batch // network.crops(shape[:2])) for network in self.networks)
+            while batch := list(islice(group, most)):
+                labels = self.labels([image for _, image in batch])
+                yield from ((*pair, label) for pair, label in zip(batch, labels, strict=True))
 
     def _probabilities(self, images: Sequence[np.ndarray]) -> Tensor:
         """Return ``float32 (N, classes, H, W)``: the networks' mean, where views reach their weighted mean with it."""
@@ -106,8 +92,5 @@ class Predictor:
         return total / total.new_tensor(weight)
 
     def _mean(self, images: Sequence[np.ndarray], reference: tuple[int, int] | None = None) -> Tensor:
-        first, *others = self.networks
-        total = first.probabilities(images, reference)
-        for network in others:
-            total = total + network.probabilities(images, reference)
-        return total / len(self.networks)
+        found = (network.probabilities(images, reference) for network in self.networks)
+        return sum(found, torch.zeros(())) / len(self.networks)

@@ -1,7 +1,5 @@
 """Rectified views: virtual pinhole cameras behind the target's lens, whose predictions return to its image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,17 +20,13 @@ _FOV_SHARE = 1.25  # of an even share of the lens's field of view, so that views
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A virtual pinhole camera behind the lens.
-
-    Attributes:
-        remap: reads the view's image from the lens's image.
-        pixels: view pixel (x, y) of each pixel of the lens's image, ``float32 (H, W, 2)``; NaN outside the view.
-        weight: ``float32 (H, W)``, 1 in the view's centre, falling to 0 at its border and outside.
-    """
+    """A virtual pinhole camera behind the lens, whose image ``remap`` reads from the lens's image."""
 
     remap: Remap
     pixels: np.ndarray
+    """View pixel (x, y) of each pixel of the lens's image, ``float32 (H, W, 2)``; NaN outside the view."""
     weight: np.ndarray
+    """``float32 (H, W)``, 1 in the view's centre, falling to 0 at its border and outside."""
 
     def to_lens_image(self, probabilities: Tensor) -> Tensor:
         """Resample ``(N, classes, h, w)`` of the view to ``(N, classes, H, W)`` of the lens's image, weighted."""
@@ -45,15 +39,9 @@ class View:
 
 @lru_cache(maxsize=8)
 def rectified_views(lens: Camera, count: int, limits: tuple[float, float, float, float]) -> tuple[View, ...]:
-    """Divide the field of view of a lens among pinhole cameras, side by side.
+    """Divide a lens's field of view among pinhole cameras, side by side, with about its central resolution.
 
-    Args:
-        lens: camera model at the size of the images.
-        count: number of views, 1 or more.
-        limits: visible angles to the left, right, top and bottom (rad), see :func:`visible_angles`.
-
-    Returns:
-        Views with about the lens's central resolution.
+    ``lens`` has the size of the images; ``limits`` are its :func:`visible_angles`.
     """
     left, right, top, bottom = limits
     fov = float(np.clip(_FOV_SHARE * (left + right) / count, *FOV_RAD))
@@ -64,17 +52,14 @@ def rectified_views(lens: Camera, count: int, limits: tuple[float, float, float,
     up, down = (np.tan(min(angle, MAX_ELEVATION_RAD)) for angle in (top, bottom))
     width, height = max(2, round(2 * focal * np.tan(fov / 2))), max(2, round(focal * (up + down)))
     camera = Pinhole(width, height, focal, focal, (width - 1) / 2, focal * up - 0.5)
-    return tuple(_view(lens, camera, rotation(yaw=yaw)) for yaw in yaws)
-
-
-def _view(lens: Camera, camera: Pinhole, turn: np.ndarray) -> View:
-    remap = build_remap(camera, lens, turn)
-    pixels = build_table(lens, camera, turn.T)
-    # Distance from the border, in shares of the way to the centre, so that views pass into one another.
-    size = np.array([camera.width, camera.height])
-    distance = np.minimum(pixels + 0.5, size - 0.5 - pixels) / (size / 2)
-    weight = np.where(covered(pixels), np.float32(distance.min(axis=-1)).clip(0, 1), np.float32(0))
-    return View(remap, pixels, weight)
+    size, views = np.array([width, height]), []
+    for turn in (rotation(yaw=yaw) for yaw in yaws):
+        pixels = build_table(lens, camera, turn.T)
+        # Distance from the border, in shares of the way to the centre, so that views pass into one another.
+        distance = np.minimum(pixels + 0.5, size - 0.5 - pixels) / (size / 2)
+        weight = np.where(covered(pixels), np.float32(distance.min(axis=-1)).clip(0, 1), np.float32(0))
+        views.append(View(build_remap(camera, lens, turn), pixels, weight))
+    return tuple(views)
 
 
 def visible_angles(lens: Camera, overlay: np.ndarray) -> tuple[float, float, float, float]:
@@ -89,5 +74,4 @@ def visible_angles(lens: Camera, overlay: np.ndarray) -> tuple[float, float, flo
     ends = [(across[0], row), (across[1], row), (column, along[0]), (column, along[1])]
     rays = lens.unproject(np.array(ends, dtype=float))
     angles = np.arctan2(np.hypot(rays[:, 0], rays[:, 1]), rays[:, 2])
-    left, right, top, bottom = np.nan_to_num(angles, nan=FOV_RAD[0] / 2).tolist()
-    return left, right, top, bottom
+    return tuple(np.nan_to_num(angles, nan=FOV_RAD[0] / 2).tolist())

@@ -1,10 +1,8 @@
 """Choice of a checkpoint, and of an image size, by predictions for target frames. No label is read."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,8 +26,6 @@ CRITERION = "information"
 """Criterion of :func:`unsupervised_score` that decides: of those tried it agrees best with the true mIoU."""
 _SMALLER = 0.75
 
-Choice = TypeVar("Choice")
-
 
 def unsupervised_score(
     out: str | Path,
@@ -40,15 +36,9 @@ def unsupervised_score(
     mask: np.ndarray | None = None,
     device: str | None = None,
 ) -> dict[str, float]:
-    """Rate a checkpoint by criteria that need no labels, each from 0 to 1; larger is better.
+    """Rate a checkpoint of a run on target frames without labels, by criteria from 0 to 1; larger is better.
 
-    Args:
-        out: run folder whose ``train/config.py`` describes the network.
-        checkpoint: its weights.
-        frames: image files of the target camera.
-        scale: multiple of the recipe's image size.
-        mask: ``bool (H, W)`` of any size, pixels to leave out; None: the run's overlay, if it has one.
-        device: torch device; None: a GPU if there is one.
+    ``mask``, ``bool (H, W)`` of any size, leaves pixels out; None: the run's overlay, if it has one.
 
     Returns:
         ``mirror``, ``smaller``: mean IoU over the scored classes between the predictions for the frames and for their
@@ -58,8 +48,8 @@ def unsupervised_score(
         information and phantom targets", NeurIPS 1991; high if pixels are certain and all classes are in use.
     """
     run, classes = Run(out), len(CLASSES_WITH_BACKGROUND)
-    if mask is None and is_known(run.augmented):
-        mask = read_overlay_mask(run.augmented)
+    if mask is None:
+        mask = read_overlay_mask(run.augmented) if is_known(run.augmented) else np.zeros((1, 1), bool)
     network, smaller_network = (
         Network(run.config, checkpoint, TestTimeOptions(scales=[factor], device=device))
         for factor in (scale, _SMALLER * scale)
@@ -67,7 +57,7 @@ def unsupervised_score(
     confusions = np.zeros((2, classes, classes), np.int64)
     mean, entropy, pixels = np.zeros(classes), 0.0, 0
     for image in map(image_files.read_image, frames):
-        visible = _visible(mask, image.shape[:2])
+        visible = cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT) == 0
         both = network.probabilities([image, np.ascontiguousarray(image[:, ::-1])])
         plain, mirrored = (probabilities.cpu().numpy() for probabilities in both)
         smaller = smaller_network.probabilities([image])[0].cpu().numpy()
@@ -90,34 +80,24 @@ def unsupervised_score(
 
 
 def select(out: str | Path, data: str | Path, device: str | None = None) -> Path:
-    """Return the checkpoint of a run that is best by :data:`CRITERION` on target frames.
-
-    Args:
-        out: run folder.
-        data: data set in the competition's layout; its ``train_target`` split is read.
-        device: torch device; None: a GPU if there is one.
-
-    Raises:
-        InputError: the run has no checkpoint.
-    """
-    run = Run(out)
+    """Return the checkpoint of a run that is best by :data:`CRITERION` on the target frames of a data set."""
+    run, frames = Run(out), target_frames(data)
     checkpoints = run.checkpoints()
     if not checkpoints:
         raise InputError(f"{run.train} holds no checkpoint. Run 02_train for this run folder first.")
-    frames = target_frames(data)
-    return _best(checkpoints, lambda path: unsupervised_score(out, path, frames, device=device))
+    return _best({path: unsupervised_score(out, path, frames, device=device) for path in checkpoints})
 
 
 def select_scale(out: str | Path, checkpoint: str | Path, data: str | Path, device: str | None = None) -> float:
     """Return the one of :data:`SCALES` at which a checkpoint is best; see :func:`select`."""
     frames = target_frames(data)
-    return _best(SCALES, lambda scale: unsupervised_score(out, checkpoint, frames, scale=scale, device=device))
+    return _best({x: unsupervised_score(out, checkpoint, frames, scale=x, device=device) for x in SCALES})
 
 
-def _best(choices: Sequence[Choice], rate: Callable[[Choice], dict[str, float]]) -> Choice:
-    scores = {choice: rate(choice)[CRITERION] for choice in choices}
+def _best(ratings: dict[Any, dict[str, float]]) -> Any:
+    scores = {choice: rating[CRITERION] for choice, rating in ratings.items()}
     print(f"{CRITERION}: " + ", ".join(f"{getattr(c, 'stem', c)} {score:.4f}" for c, score in scores.items()))
-    return max(choices, key=scores.__getitem__)
+    return max(scores, key=scores.__getitem__)
 
 
 def target_frames(data: str | Path) -> list[Path]:
@@ -128,9 +108,3 @@ def target_frames(data: str | Path) -> list[Path]:
 def _entropy(probabilities: np.ndarray) -> float:
     """Return the entropy in nats, summed over all pixels."""
     return -float((probabilities * np.log(np.maximum(probabilities, 1e-12))).sum())
-
-
-def _visible(mask: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
-    if mask is None:
-        return np.ones(shape, bool)
-    return cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) == 0

@@ -1,9 +1,8 @@
 """Adaptation of a trained network to the target's statistics, without labels and without training."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Literal
 
 from torch import Tensor, nn
@@ -23,26 +22,16 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
         if isinstance(module, _BatchNorm) and module.track_running_stats and not name.startswith("auxiliary_head")
     ]
     if not norms:
-        raise InputError(
-            "norm_adaptation: the network has no batch norm that inference uses (expected: 0, or feature_alignment)"
-        )
+        found = "norm_adaptation: the network has no batch norm that inference uses"
+        raise InputError(f"{found} (expected: 0, or feature_alignment)")
     return norms
 
 
 def adapt_batch_norms(model: nn.Module, forward: Callable[[], None], share: float) -> int:
-    """Move the running statistics of the batch norms towards those of other images.
+    """Move the batch norms' means and variances towards those of other images by a share of 0 to 1; return how many.
 
-    Mean and variance become (1 - ``share``) times the trained value plus ``share`` times the value over all images.
-    Source: Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation",
-    NeurIPS 2020.
-
-    Args:
-        model: network in evaluation mode; changed in place.
-        forward: runs the model on all the images.
-        share: 0 to 1.
-
-    Returns:
-        The number of batch norms that changed.
+    Changes a network in evaluation mode, which ``forward`` runs on all the images. Source: Schneider et al., "Improving
+    robustness against common corruptions by covariate shift adaptation", NeurIPS 2020.
     """
     norms = batch_norms(model)
     running = {norm: (norm.get_buffer("running_mean"), norm.get_buffer("running_var")) for norm in norms}
@@ -58,15 +47,10 @@ def adapt_batch_norms(model: nn.Module, forward: Callable[[], None], share: floa
 def align_features(
     model: nn.Module, source_forward: Callable[[], None], target_forward: Callable[[], None], share: float
 ) -> None:
-    """Move mean and deviation of the backbone's features on the target towards those on the source.
+    """Move mean and deviation of the backbone's features on the target towards those on the source, by a share.
 
-    Each channel of each map is scaled and shifted. Batch norms are not needed. Sun & Saenko, "Deep CORAL", ECCV 2016
-    workshops, align such moments in training.
-
-    Args:
-        model: network whose ``backbone`` returns a tuple of ``(N, C, h, w)``; changed in place.
-        source_forward, target_forward: run the model on images of the source and of the target.
-        share: how far the statistics move, 0 to 1.
+    Each channel of each map ``(N, C, h, w)`` of ``model.backbone`` is scaled and shifted. Sun & Saenko, "Deep CORAL",
+    ECCV 2016 workshops, align such moments in training.
     """
     backbone = model.get_submodule("backbone")
     source, target = (_moments([backbone], run, "outputs").values() for run in (source_forward, target_forward))
@@ -93,11 +77,9 @@ def _moments(
             x, total = maps.double().transpose(0, 1).flatten(1), sums[module, level]
             total[:] = total[0] + x.shape[1], total[1] + x.sum(1), total[2] + x.square().sum(1)
 
-    hooks = [module.register_forward_hook(add) for module in modules]
-    try:
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(module.register_forward_hook(add))
         forward()
-    finally:
-        for hook in hooks:
-            hook.remove()
     means = {key: (total / count, squares / count) for key, (count, total, squares) in sums.items()}
     return {key: (mean, (square - mean.square()).clamp(min=0)) for key, (mean, square) in means.items()}

@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt, Len, Lt
 from lib.camera import models
 from lib.dataset import image_files, layout
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
-from lib.diagnostics.lens_plot import lens_figure
+from lib.diagnostics.explore import lens_figure
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file
 from lib.options import Options, option

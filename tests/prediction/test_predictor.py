@@ -15,6 +15,13 @@ from lib.prediction.rectified_views import rectified_views, visible_angles
 from tests.builders import IMAGE_SIZE, KINDS, camera
 
 
+def write(folder, images):
+    items = [layout.Item(str(i), folder / f"{i}.png") for i in range(len(images))]
+    for item, image in zip(items, images, strict=True):
+        image_files.write_png(item.image, image)
+    return items
+
+
 def test_several_checkpoints_are_averaged(run, other, images):
     """Also one of another run, with its own image size."""
     first, second = (Predictor(*one).probabilities(images[0]) for one in (run, other))
@@ -22,19 +29,19 @@ def test_several_checkpoints_are_averaged(run, other, images):
     assert torch.allclose(both, (first + second) / 2, atol=1e-6) and not torch.allclose(both, first, atol=1e-2)
 
 
-def test_images_in_a_batch_are_labelled_as_alone(run, images):
+def test_images_in_a_batch_are_labelled_as_alone(run, images, tmp_path, monkeypatch):
     options = dict(sliding=True, flip=True, scales=(1.0, 0.8), window_blend="gaussian")
     alone, together = (Predictor(*run, TestTimeOptions(crops_per_batch=batch, **options)) for batch in (1, 64))
     for i, found in enumerate(together._probabilities(images)):
         assert torch.allclose(found, alone.probabilities(images[i]), atol=1e-3)
-    assert together._images_per_batch(images[0].shape[:2]) > 1 == alone._images_per_batch(images[0].shape[:2])
+    items, counts, labels = write(tmp_path, images), [], Predictor.labels
+    monkeypatch.setattr(Predictor, "labels", lambda self, batch: counts.append(len(batch)) or labels(self, batch))
+    assert len(list(together.label_items(items))) == len(list(alone.label_items(items))) == len(images)
+    assert counts[0] > 1 and counts[-len(images) :] == [1] * len(images)
 
 
 def test_images_of_several_sizes_come_back_in_order(run, images, tmp_path):
-    items = []
-    for i, image in enumerate([images[0], images[1], images[0][:60], images[2]]):
-        image_files.write_png(tmp_path / f"{i}.png", image)
-        items.append(layout.Item(str(i), tmp_path / f"{i}.png"))
+    items = write(tmp_path, [images[0], images[1], images[0][:60], images[2]])
     alone = [Predictor(*run)(image_files.read_image(item.image)) for item in items]
     found = list(Predictor(*run, TestTimeOptions(crops_per_batch=8)).label_items(items))
     assert [item for item, _, _ in found] == items
@@ -98,10 +105,7 @@ def test_each_image_gets_the_overlay_that_it_shows(run, images):
 
 
 def test_adapted_networks_are_the_same_each_time(run, images, tmp_path):
-    frames = []
-    for i, image in enumerate(images):
-        image_files.write_png(tmp_path / f"{i}.png", image)
-        frames.append(tmp_path / f"{i}.png")
+    frames = [item.image for item in write(tmp_path, images)]
     plain = Predictor(*run).probabilities(images[0])
     for option in ("norm_adaptation", "feature_alignment"):
         options, known = TestTimeOptions(**{option: 0.5}), dict(frames=frames, source=frames[:1])

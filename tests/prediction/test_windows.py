@@ -1,5 +1,7 @@
 """Windows over an image: weights, and their blend."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ def test_a_windows_weight_falls_to_its_border():
     assert (windows.weights("constant", (3, 4)) == 1).all()
 
 
-@pytest.mark.parametrize("blend", windows.BLENDS)
+@pytest.mark.parametrize("blend", get_args(windows.Blend))
 @pytest.mark.parametrize("size", [(64, 96), (108, 192), (50, 300)])
 def test_windows_of_a_constant_blend_to_it(run, blend, size):
     predictor = Network(*run, TestTimeOptions(sliding=True, window_blend=blend, crops_per_batch=5))
@@ -33,7 +35,7 @@ def test_windows_of_a_constant_blend_to_it(run, blend, size):
 def test_blended_windows_are_smoother_than_a_plain_mean(run):
     """Where windows disagree, weights that fall to the border leave no step at the border."""
     steps = {}
-    for blend in windows.BLENDS:
+    for blend in get_args(windows.Blend):
         predictor = Network(*run, TestTimeOptions(sliding=True, window_blend=blend))
         count = iter(range(99))
         predictor._logits = lambda crops, c=count: torch.full((len(crops), KINDS, *crops.shape[2:]), float(next(c) % 2))

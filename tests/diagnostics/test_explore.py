@@ -6,7 +6,7 @@ import pytest
 
 from lib.camera.models import Fisheye
 from lib.dataset import image_files
-from lib.diagnostics.lens_plot import lens_figure
+from lib.diagnostics.explore import lens_figure
 from lib.target.lens import FrameEdges, LensEstimate
 
 
