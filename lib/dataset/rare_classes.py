@@ -36,7 +36,7 @@ def rare_class_weights(items: Sequence[Item]) -> dict[str, float]:
 
 
 def copies_per_item(items: Sequence[Item], mean: int, weights: Mapping[str, float]) -> list[int]:
-    """Return the number of copies of each item: one each, and the weights divide the rest by largest remainder."""
+    """Return the copies of each item, ``mean`` on average: above 1, weights divide the rest by largest remainder."""
     if mean <= 1:
         return [mean] * len(items)
     extra = (mean - 1) * len(items)
