@@ -3,8 +3,6 @@
 Bad input ends in one sentence on stderr and exit code 1; ``--debug`` shows the traceback instead.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Errors that name what the user can change: one sentence each, or a list of faults."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 The parameters cells of the notebooks, ``--help``, validation and ``parameters.yaml`` all come from these fields.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import types
 from collections.abc import Mapping

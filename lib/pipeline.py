@@ -1,7 +1,5 @@
 """Execution of the notebooks by papermill, in order and into one run folder, as a person does it in JupyterLab."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

@@ -1,7 +1,5 @@
 """The run folder: its files, the record of its stages, and when a stage is done."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -4,8 +4,6 @@ An exact value in the middle of each cell checks its cubics. A cell that fails g
 computed pixel by pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

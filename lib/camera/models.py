@@ -5,8 +5,6 @@ A ray at the angle ``theta`` (rad) to the axis lands ``r = radius(theta)`` focal
 Rays and pixels outside a model's valid domain become NaN, so a chain of calls needs one test with ``numpy.isfinite``.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import isfinite

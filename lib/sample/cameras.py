@@ -1,7 +1,5 @@
 """The sample's cameras: an ordinary source camera, and fisheye rigs with an overlay and a sensor of their own."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -5,8 +5,6 @@ folder ``withheld/`` holds what a competition keeps to itself: the target's labe
 It serves to measure and never to train.
 """
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass

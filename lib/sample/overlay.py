@@ -1,7 +1,5 @@
 """The target camera's overlay: a lens circle that cuts corners and sides, and the car's hood."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

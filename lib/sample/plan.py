@@ -1,7 +1,5 @@
 """Plan of a street: its measures, its crossings, and the ground that objects occupy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

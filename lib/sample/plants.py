@@ -3,8 +3,6 @@
 Each object stands around the origin of the ground; :func:`lib.sample.solids.place` moves it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.dataset.classes import NATURE

@@ -4,8 +4,6 @@ Rays are grouped in small square tiles. A solid is tested only in tiles whose bu
 nearest solids first, and not behind a tile's solid foreground. Each ray is coloured once, by the solid it hit.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

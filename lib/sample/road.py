@@ -1,7 +1,5 @@
 """The road's surface and its markings."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.sample.plan import StreetPlan

@@ -1,7 +1,5 @@
 """The sensor behind a lens: colour, tone, sharpness and noise of the sample's images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

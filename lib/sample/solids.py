@@ -5,8 +5,6 @@ image of a unit solid: a block that may narrow towards its top, a ball, or an op
 in the space of the unit solid; distances in ray lengths stay valid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -4,8 +4,6 @@ The street runs along +z. The camera stands near z = 0 in the right lane. Side s
 houses closes the street at its far end.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A material's random choices are drawn once; its colour depends on the position o
 see the same surface. Colours are linear RGB. The palettes of all classes overlap: colour alone must not tell the class.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.sample.solids import Material

@@ -3,8 +3,6 @@
 A single object stands around the origin of the ground and faces +z; :func:`lib.sample.solids.place` moves it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.dataset.classes import CAR, PERSON, RIDER

@@ -3,8 +3,6 @@
 With ``copies=0`` training transforms its crops itself; the folder then holds what that needs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Stage 04: write the submission from the masks and check it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Stage 02: train a recipe on the augmented set. A killed training resumes from its last checkpoint."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Run lengths of masks, as the competition wants them: pixels counted from 1, row by row."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.errors import InputError

@@ -1,7 +1,5 @@
 """The score of a submission: IoU per class over all pixels of all images together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 One row per test image and scored class holds that class's run lengths; Background and IGNORE get no row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

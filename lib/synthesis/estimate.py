@@ -1,7 +1,5 @@
 """The target camera estimated from its own frames: overlays, lens, appearance, and the source's field of view."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

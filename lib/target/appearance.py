@@ -3,8 +3,6 @@
 Colours are compared in thumbnails of whole images, so that a crop gets the colours that the whole image would get.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import cv2

@@ -4,8 +4,6 @@ An edge is a run of connected Canny pixels that neither turns sharply nor wiggle
 line or of a curve; the fit of the lens decides.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

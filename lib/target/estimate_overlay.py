@@ -4,8 +4,6 @@ Where the street shows, a pixel changes together with its neighbours; in the ove
 at each pixel. Their covariance over time is nil in the overlay, and falls with the street's light in the vignette.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

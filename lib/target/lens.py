@@ -5,8 +5,6 @@ and those along a street's directions perpendicular (:mod:`lib.target.plumb_line
 evidence, an ordinary wide lens is the answer, with confidence 0. Pixels are assumed square.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A group is split only where both parts are static on the same pixels and yet dif
 both. Changing light, a waiting car or a small set of frames is no reason to split.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ optical axis open; the right angles of streets settle it. Robust least squares f
 at once, while the planes have a closed form (variable projection; Golub & Pereyra, Inverse Problems 2003).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from operator import attrgetter
 

@@ -1,7 +1,5 @@
 """Commands of ``fisheye`` outside the pipeline."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

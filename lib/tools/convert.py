@@ -3,8 +3,6 @@
 No other module runs code that a file holds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

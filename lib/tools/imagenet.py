@@ -3,8 +3,6 @@
 State-dict names are those of the public classification checkpoints.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The notebooks' parameters cells, written from the stages' options."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

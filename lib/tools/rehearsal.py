@@ -7,8 +7,6 @@ Training images stay as they are. A rehearsal does not test the kind of lens: tr
 though at a scale that it does not know.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

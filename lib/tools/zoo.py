@@ -3,8 +3,6 @@
 :mod:`lib.tools.costs` measures them without building a network in memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings
