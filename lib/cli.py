@@ -93,20 +93,11 @@ class _RunCommand(click.Command):
 @click.option("--warm-start", type=int, default=0, metavar="ITERS", help="First train on the resized source.")
 @click.option("--resume", is_flag=True, help="Skip the stages that are done.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier results.")
-def run(data, out, recipe, first, last, parameters, warm_start, resume, overwrite) -> None:
+def run(recipe: str | None, parameters: dict, **given: Any) -> None:
     """Execute the notebooks: from images to a checked submission.csv."""
     from lib.pipeline import run_notebooks
 
-    run_notebooks(
-        data,
-        out,
-        first=first,
-        last=last,
-        parameters=parameters | ({"recipe": recipe} if recipe else {}),
-        warm_start=warm_start,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    run_notebooks(parameters=parameters | ({"recipe": recipe} if recipe else {}), **given)
 
 
 @main.command()

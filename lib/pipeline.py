@@ -64,14 +64,10 @@ def run_notebooks(
     """Execute the notebooks from stage ``first`` to stage ``last``.
 
     Args:
-        data: data set in the competition's layout.
-        out: run folder.
-        first, last: keys of :data:`STAGES`.
         parameters: options by name; each goes to every stage that has it.
         warm_start: iterations of a training on the resized source, in ``out/warm_start``, that the training
             starts from; 0: none.
         resume: skip the stages that are done.
-        overwrite: replace earlier results.
 
     Raises:
         InputError: an option that no stage has, a value that is not allowed, or an unknown recipe.
