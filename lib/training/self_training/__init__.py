@@ -2,7 +2,7 @@
 
 A mean teacher gives target crops pseudo-labels, from which the student learns. The student's crops may be altered:
 mixed with labelled source crops, in other colours, with masked patches. Any network can be trained in this way: it is
-wrapped in :class:`lib.training.self_training.segmentor.SelfTraining`. Validation, checkpoints and inference use the
+wrapped in :class:`lib.training.self_training.teacher.SelfTraining`. Validation, checkpoints and inference use the
 plain network with the teacher's weights.
 """
 
@@ -120,7 +120,7 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
     optimisation = dict(cfg.optim_wrapper)
     student = {name: optimisation.pop(name) for name in ("constructor", "paramwise_cfg") if name in optimisation}
     optimisation |= dict(constructor="StudentOptimWrapperConstructor", paramwise_cfg=student)
-    modules = ["lib.training.self_training.pairs", "lib.training.self_training.segmentor"]
+    modules = ["lib.training.self_training.pairs", "lib.training.self_training.teacher"]
     return dict(
         train_dataloader=dict(source, **sampling),
         model=model,
