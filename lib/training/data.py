@@ -1,7 +1,4 @@
-"""Training data: the competition's layout as a data set of mmseg, and source crops transformed while training.
-
-Importing this module registers its classes; a config does so through ``custom_imports``.
-"""
+"""Training data: the competition's layout as a data set of mmseg, and source crops transformed while training."""
 
 from __future__ import annotations
 
@@ -28,13 +25,7 @@ _SMALLER = 0.7  # scale between two sizes of the target camera
 
 @DATASETS.register_module()
 class CompetitionDataset(BaseSegDataset):
-    """A split of a data set in the competition's layout.
-
-    Args:
-        folder: the data set.
-        split: ``train_source``, ``val_source`` or ``train_target``; the name of the CSV without its suffix.
-        **kwargs: of mmseg's ``BaseSegDataset``.
-    """
+    """A split, such as ``train_source``, of a data set in the competition's layout."""
 
     def __init__(self, folder: str, split: str, **kwargs):
         self.folder, self.split = folder, split
@@ -69,7 +60,6 @@ class TransformToTarget(BaseTransform):
     It replaces loading, resizing and cropping, and computes the crop only. It serves sets of 01 with ``copies=0``.
 
     Args:
-        folder: augmented folder, which holds the target camera.
         scale: (width, height) into which the target's images are fitted, as in 03.
         ratio_range: least and largest factor of further scaling.
         crop_size: (height, width) of the result, smaller where the scaled target is smaller.
@@ -110,7 +100,5 @@ class TransformToTarget(BaseTransform):
             if counts.max() < self.cat_max_ratio * max(1, counts.sum()) and (counts > 0).sum() > 1:
                 break
         size = (min(self.crop_size[1], round(width * ratio)), min(self.crop_size[0], round(height * ratio)))
-        if size == (width, height):
-            return crop, classes
         crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
         return crop, cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST_EXACT)

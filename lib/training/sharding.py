@@ -1,9 +1,7 @@
 """mmengine's runner with weights sharded over the processes: torch's ``fully_shard`` (FSDP2, ZeRO-3).
 
-Every process holds its part of each weight, gradient and optimiser state, and gathers a block of the backbone only
-while it computes that block. Checkpoints hold whole weights under their usual names, so that all else can read them and
-a training can resume with another number of processes. All processes compute the same blocks at the same time; in
-validation that holds as long as its images have one size, as 01 writes them.
+Checkpoints hold whole weights under their usual names, so a training can resume with another number of processes. All
+processes compute the same blocks at the same time; in validation that needs images of one size, as 01 writes them.
 """
 
 from __future__ import annotations
@@ -31,10 +29,7 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 @RUNNERS.register_module()
 class ShardedRunner(Runner):
-    """A runner that keeps the network whole, and on the CPU, until training starts.
-
-    Hooks with a method ``before_shard`` can replace its initial weights.
-    """
+    """A runner that keeps the network whole, and on the CPU, until hooks' ``before_shard`` have set its weights."""
 
     def wrap_model(self, model_wrapper_cfg, model: nn.Module) -> nn.Module:
         return model
@@ -42,10 +37,6 @@ class ShardedRunner(Runner):
     def train(self) -> nn.Module:
         self.model.init_weights()
         self.call_hook("before_shard")
-        self._shard()
-        return super().train()
-
-    def _shard(self) -> None:
         device = torch.device(get_device())
         mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
         for module in self.model.modules():
@@ -53,6 +44,7 @@ class ShardedRunner(Runner):
                 fully_shard(module, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
         self.model.data_preprocessor.to(device)
+        return super().train()
 
     def _init_model_weights(self) -> None:
         """Do nothing: weights were initialised before they were sharded."""
