@@ -79,15 +79,8 @@ class TransformToTarget(BaseTransform):
         self.cameras = [(f, camera.scaled((round(width * f), round(height * f)))) for f in factors]
 
     def transform(self, results: dict) -> dict:
-        image, label = image_files.read_image(results["img_path"]), image_files.read_label(results["seg_map_path"])
+        source = image_files.read_image(results["img_path"]), image_files.read_label(results["seg_map_path"])
         rng = np.random.default_rng(np.random.randint(2**31))  # mmengine seeds the global one in every worker
-        image, label = self.crop(image, label, rng)
-        image = np.ascontiguousarray(image[..., ::-1])
-        shape = image.shape[:2]
-        return results | dict(img=image, img_shape=shape, ori_shape=shape, gt_seg_map=label, seg_fields=["gt_seg_map"])
-
-    def crop(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return a random crop of ``uint8 (h, w, 3)`` RGB and its label ``uint8 (h, w)``, at most ``crop_size``."""
         params, ratio = AugmentParams.sample(rng), rng.uniform(*self.ratio_range)
         factor, camera = min((c for c in self.cameras if c[0] >= min(ratio, 1.0)), key=lambda c: c[0])
         ratio /= factor
@@ -95,10 +88,12 @@ class TransformToTarget(BaseTransform):
         width, height = (min(full, round(side / ratio)) for side, full in sides)
         for _ in range(_ATTEMPTS):
             x, y = (int(rng.integers(full - n + 1)) for n, full in zip((width, height), camera.size, strict=True))
-            crop, classes = camera.transform(image, label, params, (x, y, width, height))
-            counts = np.bincount(classes.ravel(), minlength=256)[: len(CLASSES_WITH_BACKGROUND)]
+            crop, label = camera.transform(*source, params, (x, y, width, height))
+            counts = np.bincount(label.ravel(), minlength=256)[: len(CLASSES_WITH_BACKGROUND)]
             if counts.max() < self.cat_max_ratio * max(1, counts.sum()) and (counts > 0).sum() > 1:
                 break
         size = (min(self.crop_size[1], round(width * ratio)), min(self.crop_size[0], round(height * ratio)))
-        crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
-        return crop, cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        crop = cv2.resize(crop[..., ::-1], size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
+        label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        shape = crop.shape[:2]
+        return results | dict(img=crop, img_shape=shape, ori_shape=shape, gt_seg_map=label, seg_fields=["gt_seg_map"])

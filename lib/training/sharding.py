@@ -12,19 +12,13 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from lib.internimage.blocks import Block
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_WHOLE = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @RUNNERS.register_module()
@@ -53,21 +47,21 @@ class ShardedRunner(Runner):
         """Load whole weights into the sharded network; every process reads the file."""
         checkpoint = _load_checkpoint(filename, map_location="cpu")
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        set_model_state_dict(self.model, checkpoint["state_dict"], options=_WHOLE)
+        states.set_model_state_dict(self.model, checkpoint["state_dict"], options=_WHOLE)
         return checkpoint
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         super().resume(filename, resume_optimizer=False)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)  # type: ignore[has-type]
         state = _load_checkpoint(filename, map_location="cpu")["optimizer"]
-        set_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, state, options=_WHOLE)
+        states.set_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, state, options=_WHOLE)
 
     def save_checkpoint(self, *args, save_optimizer: bool = True, **kwargs) -> None:
         """Gather whole weights and optimiser state, in which every process takes part; the first one writes them."""
-        self._gathered: dict = {"state_dict": get_model_state_dict(self.model, options=_WHOLE)}
+        self._gathered: dict = {"state_dict": states.get_model_state_dict(self.model, options=_WHOLE)}
         if save_optimizer:
             optimizer = self.optim_wrapper.optimizer
-            self._gathered["optimizer"] = get_optimizer_state_dict(self.model, optimizer, options=_WHOLE)
+            self._gathered["optimizer"] = states.get_optimizer_state_dict(self.model, optimizer, options=_WHOLE)
         super().save_checkpoint(*args, save_optimizer=False, **kwargs)
         del self._gathered
 

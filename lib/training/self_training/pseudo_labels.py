@@ -57,15 +57,9 @@ class ClassShares(nn.Module):
         self.log_factor = nn.Buffer(torch.zeros(len(CLASSES)))
 
     def forward(self, probabilities: Tensor, is_open: Tensor, truth: Tensor) -> Tensor:
-        """Count one more batch, on all processes, and weight the classes.
+        """Count one more batch, on all processes, and weight the classes of ``float (N, 13, H, W)`` probabilities.
 
-        Args:
-            probabilities: ``float (N, 13, H, W)`` of target crops.
-            is_open: ``bool (N, H, W)``, pixels to count.
-            truth: ``int64``, labels of source crops.
-
-        Returns:
-            ``float (N, 13, H, W)`` that add up to 1.
+        ``is_open``, ``bool (N, H, W)``, are the pixels to count; ``truth`` are ``int64`` labels of source crops.
         """
         pixels = probabilities[:, :BACKGROUND].permute(0, 2, 3, 1)[is_open]
         decay = _DECAY if self.source.any() else 0.0
