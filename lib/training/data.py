@@ -1,7 +1,4 @@
-"""Training data: the competition's layout as a data set of mmseg, and source crops transformed while training.
-
-Importing this module registers its classes; a config does so through ``custom_imports``.
-"""
+"""Training data: the competition's layout as a data set of mmseg, and source crops transformed while training."""
 
 from __future__ import annotations
 
@@ -28,13 +25,7 @@ _SMALLER = 0.7  # scale between two sizes of the target camera
 
 @DATASETS.register_module()
 class CompetitionDataset(BaseSegDataset):
-    """A split of a data set in the competition's layout.
-
-    Args:
-        folder: the data set.
-        split: ``train_source``, ``val_source`` or ``train_target``; the name of the CSV without its suffix.
-        **kwargs: of mmseg's ``BaseSegDataset``.
-    """
+    """A split, such as ``train_source``, of a data set in the competition's layout."""
 
     def __init__(self, folder: str, split: str, **kwargs):
         self.folder, self.split = folder, split
@@ -69,7 +60,6 @@ class TransformToTarget(BaseTransform):
     It replaces loading, resizing and cropping, and computes the crop only. It serves sets of 01 with ``copies=0``.
 
     Args:
-        folder: augmented folder, which holds the target camera.
         scale: (width, height) into which the target's images are fitted, as in 03.
         ratio_range: least and largest factor of further scaling.
         crop_size: (height, width) of the result, smaller where the scaled target is smaller.
@@ -89,15 +79,8 @@ class TransformToTarget(BaseTransform):
         self.cameras = [(f, camera.scaled((round(width * f), round(height * f)))) for f in factors]
 
     def transform(self, results: dict) -> dict:
-        image, label = image_files.read_image(results["img_path"]), image_files.read_label(results["seg_map_path"])
+        source = image_files.read_image(results["img_path"]), image_files.read_label(results["seg_map_path"])
         rng = np.random.default_rng(np.random.randint(2**31))  # mmengine seeds the global one in every worker
-        image, label = self.crop(image, label, rng)
-        image = np.ascontiguousarray(image[..., ::-1])
-        shape = image.shape[:2]
-        return results | dict(img=image, img_shape=shape, ori_shape=shape, gt_seg_map=label, seg_fields=["gt_seg_map"])
-
-    def crop(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return a random crop of ``uint8 (h, w, 3)`` RGB and its label ``uint8 (h, w)``, at most ``crop_size``."""
         params, ratio = AugmentParams.sample(rng), rng.uniform(*self.ratio_range)
         factor, camera = min((c for c in self.cameras if c[0] >= min(ratio, 1.0)), key=lambda c: c[0])
         ratio /= factor
@@ -105,12 +88,12 @@ class TransformToTarget(BaseTransform):
         width, height = (min(full, round(side / ratio)) for side, full in sides)
         for _ in range(_ATTEMPTS):
             x, y = (int(rng.integers(full - n + 1)) for n, full in zip((width, height), camera.size, strict=True))
-            crop, classes = camera.transform(image, label, params, (x, y, width, height))
-            counts = np.bincount(classes.ravel(), minlength=256)[: len(CLASSES_WITH_BACKGROUND)]
+            crop, label = camera.transform(*source, params, (x, y, width, height))
+            counts = np.bincount(label.ravel(), minlength=256)[: len(CLASSES_WITH_BACKGROUND)]
             if counts.max() < self.cat_max_ratio * max(1, counts.sum()) and (counts > 0).sum() > 1:
                 break
         size = (min(self.crop_size[1], round(width * ratio)), min(self.crop_size[0], round(height * ratio)))
-        if size == (width, height):
-            return crop, classes
-        crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
-        return crop, cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        crop = cv2.resize(crop[..., ::-1], size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
+        label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        shape = crop.shape[:2]
+        return results | dict(img=crop, img_shape=shape, ori_shape=shape, gt_seg_map=label, seg_fields=["gt_seg_map"])

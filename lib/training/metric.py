@@ -14,11 +14,7 @@ from lib.diagnostics import metrics
 
 @METRICS.register_module()
 class ScoredIoU(BaseMetric):
-    """Intersection over union, 0 to 1: ``mIoU``, and one entry per class; besides accuracies (``aAcc``, ``mAcc``).
-
-    Args:
-        scored: number of classes that count, from the first on. The competition's Background is learned, not scored.
-    """
+    """Scores (0-1) of the first ``scored`` classes: ``mIoU``, ``mAcc``, ``aAcc`` and the IoU of each class."""
 
     def __init__(self, scored: int, **kwargs):
         super().__init__(**kwargs)

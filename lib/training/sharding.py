@@ -1,9 +1,7 @@
 """mmengine's runner with weights sharded over the processes: torch's ``fully_shard`` (FSDP2, ZeRO-3).
 
-Every process holds its part of each weight, gradient and optimiser state, and gathers a block of the backbone only
-while it computes that block. Checkpoints hold whole weights under their usual names, so that all else can read them and
-a training can resume with another number of processes. All processes compute the same blocks at the same time; in
-validation that holds as long as its images have one size, as 01 writes them.
+Checkpoints hold whole weights under their usual names, so a training can resume with another number of processes. All
+processes compute the same blocks at the same time; in validation that needs images of one size, as 01 writes them.
 """
 
 from __future__ import annotations
@@ -14,27 +12,18 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from lib.internimage.blocks import Block
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_WHOLE = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @RUNNERS.register_module()
 class ShardedRunner(Runner):
-    """A runner that keeps the network whole, and on the CPU, until training starts.
-
-    Hooks with a method ``before_shard`` can replace its initial weights.
-    """
+    """A runner that keeps the network whole, and on the CPU, until hooks' ``before_shard`` have set its weights."""
 
     def wrap_model(self, model_wrapper_cfg, model: nn.Module) -> nn.Module:
         return model
@@ -42,10 +31,6 @@ class ShardedRunner(Runner):
     def train(self) -> nn.Module:
         self.model.init_weights()
         self.call_hook("before_shard")
-        self._shard()
-        return super().train()
-
-    def _shard(self) -> None:
         device = torch.device(get_device())
         mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
         for module in self.model.modules():
@@ -53,6 +38,7 @@ class ShardedRunner(Runner):
                 fully_shard(module, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
         self.model.data_preprocessor.to(device)
+        return super().train()
 
     def _init_model_weights(self) -> None:
         """Do nothing: weights were initialised before they were sharded."""
@@ -61,21 +47,21 @@ class ShardedRunner(Runner):
         """Load whole weights into the sharded network; every process reads the file."""
         checkpoint = _load_checkpoint(filename, map_location="cpu")
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        set_model_state_dict(self.model, checkpoint["state_dict"], options=_WHOLE)
+        states.set_model_state_dict(self.model, checkpoint["state_dict"], options=_WHOLE)
         return checkpoint
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         super().resume(filename, resume_optimizer=False)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)  # type: ignore[has-type]
         state = _load_checkpoint(filename, map_location="cpu")["optimizer"]
-        set_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, state, options=_WHOLE)
+        states.set_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, state, options=_WHOLE)
 
     def save_checkpoint(self, *args, save_optimizer: bool = True, **kwargs) -> None:
         """Gather whole weights and optimiser state, in which every process takes part; the first one writes them."""
-        self._gathered: dict = {"state_dict": get_model_state_dict(self.model, options=_WHOLE)}
+        self._gathered: dict = {"state_dict": states.get_model_state_dict(self.model, options=_WHOLE)}
         if save_optimizer:
             optimizer = self.optim_wrapper.optimizer
-            self._gathered["optimizer"] = get_optimizer_state_dict(self.model, optimizer, options=_WHOLE)
+            self._gathered["optimizer"] = states.get_optimizer_state_dict(self.model, optimizer, options=_WHOLE)
         super().save_checkpoint(*args, save_optimizer=False, **kwargs)
         del self._gathered
 

@@ -27,7 +27,7 @@ def model(head=None, recipe="demo", warmup_iters=0, alpha=0.9, **settings):
     """A tiny network in training of itself, as a run would build it."""
     from mmseg.registry import MODELS
 
-    import lib.training.self_training.segmentor  # noqa: F401
+    import lib.training.self_training.teacher  # noqa: F401
 
     init_default_scope("mmseg")
     cfg = build_config(recipe, "nowhere", hardware=Hardware()).model
@@ -138,7 +138,7 @@ def test_any_head_learns_from_both(head):
 
 
 def test_heads_that_classify_masks_give_probabilities_too():
-    from lib.training.self_training.segmentor import probabilities
+    from lib.training.self_training.teacher import probabilities
 
     class Mask2FormerHead:
         """By its name one of mmseg's own."""

@@ -1,14 +1,12 @@
 """Self-training: also learn from the target camera's unlabelled frames.
 
-A mean teacher gives target crops pseudo-labels, from which the student learns. The student's crops may be altered:
-mixed with labelled source crops, in other colours, with masked patches. Any network can be trained in this way: it is
-wrapped in :class:`lib.training.self_training.segmentor.SelfTraining`. Validation, checkpoints and inference use the
-plain network with the teacher's weights.
+A mean teacher gives target crops pseudo-labels, from which the student learns. Any network can be trained in this way;
+validation, checkpoints and inference use the plain network with the teacher's weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 PREFIX = "self_training."
 Share = Annotated[float, Ge(0), Le(1)]
-
-_MAX_ALPHA = 0.999  # Hoyer et al., "DAFormer", CVPR 2022, for 40,000 iterations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,39 +44,25 @@ class Settings(Options):
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Self:
-        """Build settings from a recipe's entry; the rest are defaults.
-
-        Raises:
-            InputError: an unknown setting, or a value that is not allowed.
-        """
-        check_names(given)
+        """Build settings from a recipe's entry; raise InputError for an unknown setting or a value not allowed."""
+        if unknown := sorted(given.keys() - set(cls.names())):
+            raise InputError(f"{PREFIX}{unknown[0]} is no setting (there are: {', '.join(cls.names())})")
         try:
             return cls(**given)
         except InputError as error:
             raise InputError(f"{PREFIX}{error}") from None
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Raise InputError unless all ``names`` are settings."""
-    if unknown := sorted(set(names) - set(Settings.names())):
-        raise InputError(f"{PREFIX}{unknown[0]} is no setting (there are: {', '.join(Settings.names())})")
-
-
 def check(options: Mapping[str, Any], self_training: bool) -> None:
-    """Raise InputError where overrides by dotted name hold unknown settings, or settings without self-training."""
-    given = {name.removeprefix(PREFIX) for name in map(str, options) if name.startswith(PREFIX)}
+    """Raise InputError where overrides by dotted name hold faulty settings, or settings without self-training."""
+    given = {str(k).removeprefix(PREFIX): value for k, value in options.items() if str(k).startswith(PREFIX)}
     if given and not self_training:
         raise InputError(f"{PREFIX}{min(given)} is set, but self_training is off (expected: self_training true)")
-    check_names(given)
+    Settings.read(given)
 
 
 def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
     """Return the entries that turn a complete config into one of self-training.
-
-    Args:
-        cfg: config that trains on the source; its ``self_training``, if any, replaces defaults of :class:`Settings`.
-        data: the augmented set, with ``train_target.csv``.
-        seed: seed of crops and mixing.
 
     Raises:
         InputError: an unknown setting, or no target frames.
@@ -88,6 +70,7 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
     settings = Settings.read(cfg.get("self_training") or {})
     layout.read_split(data, "train_target")
     source = cfg.train_dataloader
+    ratios = tuple(ratio * settings.enlarge for ratio in cfg.ratio_range)
     target = dict(
         type="CompetitionDataset",
         folder=str(data),
@@ -96,12 +79,7 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadOverlayLabel", folder=str(data)),
-            dict(
-                type="RandomResize",
-                scale=cfg.scale,
-                ratio_range=tuple(ratio * settings.enlarge for ratio in cfg.ratio_range),
-                keep_ratio=True,
-            ),
+            dict(type="RandomResize", scale=cfg.scale, ratio_range=ratios, keep_ratio=True),
             dict(type="RandomCrop", crop_size=cfg.crop_size),
             dict(type="RandomFlip", prob=0.5),
             dict(type="PackSegInputs"),
@@ -109,18 +87,20 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
     )
     pairs = dict(type="SourceAndTarget", source=source.dataset, target=target, seed=seed, rare=settings.rare)
     sampling = dict(dataset=pairs, sampler=dict(type="PairSampler"), batch_size=2 * cfg.batch_size)
+    # The teacher averages over a twenty-fifth of the training; 0.999 is DAFormer's, for 40,000 iterations.
+    alpha = min(0.999, 1 - 1 / max(2.0, cfg.max_iters / 25))
     model = dict(
         type="SelfTraining",
         segmentor=cfg.model,
         seed=seed,
-        alpha=_alpha(cfg.max_iters) if settings.alpha is None else settings.alpha,
+        alpha=alpha if settings.alpha is None else settings.alpha,
         warmup_iters=round(settings.warmup * cfg.max_iters),
         settings=settings.identity(),
     )
     optimisation = dict(cfg.optim_wrapper)
     student = {name: optimisation.pop(name) for name in ("constructor", "paramwise_cfg") if name in optimisation}
     optimisation |= dict(constructor="StudentOptimWrapperConstructor", paramwise_cfg=student)
-    modules = ["lib.training.self_training.pairs", "lib.training.self_training.segmentor"]
+    modules = ["lib.training.self_training.pairs", "lib.training.self_training.teacher"]
     return dict(
         train_dataloader=dict(source, **sampling),
         model=model,
@@ -128,8 +108,3 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
         custom_imports=dict(cfg.custom_imports, imports=[*cfg.custom_imports.imports, *modules]),
         custom_hooks=[*cfg.custom_hooks, dict(type="TeacherHook")],
     )
-
-
-def _alpha(max_iters: int) -> float:
-    """Return the teacher's momentum, which averages over a twenty-fifth of the training."""
-    return min(_MAX_ALPHA, 1 - 1 / max(2.0, max_iters / 25))

@@ -1,7 +1,6 @@
 """Augmentations of the student's crops: class mixing, colour jitter, masked patches.
 
-Images are ``float (N, 3, H, W)``, labels ``int64 (N, H, W)`` of class ids. Random choices come from a generator on the
-CPU, so that they are the same on every device.
+Images are ``float (N, 3, H, W)``, labels ``int64 (N, H, W)``. Generators are on the CPU: equal choices on every device.
 """
 
 from __future__ import annotations
@@ -23,15 +22,8 @@ def mix_classes(
 ) -> tuple[Tensor, Tensor]:
     """Paste half of the classes of each source crop onto a target crop, image and label alike.
 
-    The overlay is in front of everything, so nothing is pasted onto it, nor is it pasted (Olsson et al., "ClassMix",
-    WACV 2021).
-
-    Args:
-        source, target: images and labels; the target's from :func:`lib.training.self_training.pseudo_labels.label`.
-        known: known labels of the target, see there.
-
-    Returns:
-        Images and labels.
+    The overlay is in front: it is not pasted, nor pasted onto. ``known`` is as in
+    :func:`lib.training.self_training.pseudo_labels.label`. Source: Olsson et al., "ClassMix", WACV 2021.
     """
     (image, label), (target_image, target_label) = source, target
     chosen = torch.zeros(len(label), IGNORE + 1, dtype=torch.bool)
@@ -46,22 +38,22 @@ def mix_classes(
 
 
 def jitter(images: Tensor, mean: Tensor, std: Tensor, generator: Generator, strength: float) -> Tensor:
-    """Return copies in other colours, half of them blurred.
+    """Return normalised RGB images in other colours, half of them blurred; as they are for a strength of 0.
 
     Args:
-        images: normalised RGB.
         mean, std: ``(3, 1, 1)`` of the normalisation.
         strength: largest relative change of brightness, contrast and saturation; the hue turns by up to half of it
             times 180 degrees.
     """
+    if not strength:
+        return images
     count, device = len(images), images.device
     changes = ((torch.rand(4, count, generator=generator) * 2 - 1) * strength).to(device)
     brightness, contrast, saturation, hue = changes[..., None, None]
     angle = hue / 2 * math.pi
     to_yiq = torch.tensor(_YIQ, device=device)
     # Saturation scales the chromas, hue rotates them.
-    chromas = torch.zeros(count, 3, 3, device=device)
-    chromas[:, 0, 0] = 1
+    chromas = torch.eye(3, device=device).repeat(count, 1, 1)
     rotation = torch.cat([torch.cat([angle.cos(), -angle.sin()], 2), torch.cat([angle.sin(), angle.cos()], 2)], 1)
     chromas[:, 1:, 1:] = rotation * (1 + saturation)
     matrix = torch.linalg.inv(to_yiq) @ chromas @ to_yiq

@@ -1,7 +1,6 @@
 """Pairs of a source and a target crop, each determined by its position in the training and the seed alone.
 
 A resumed training therefore sees the same crops as an undisturbed one, whatever the number of loader processes.
-Importing this module registers the data set, the sampler and the transform.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -29,14 +27,11 @@ from lib.dataset.classes import BACKGROUND, IGNORE
 class SourceAndTarget(Dataset):
     """Endless crops by position: the labelled source at even positions, the target at odd ones.
 
-    Args:
-        source, target: configs of the two data sets, with their pipelines.
-        seed: seed of the choice of images and of their transforms.
-        rare: draw source images by the ``weight`` of their rows; else in random order, each once per round, as the
-            target's.
+    Source images are drawn by the ``weight`` of their rows if ``rare``; else, as the target's, in random order, each
+    once per round.
     """
 
-    def __init__(self, source: dict, target: dict, seed: int, rare: bool = True):
+    def __init__(self, source: dict, target: dict, seed: int, rare: bool):
         self.parts = DATASETS.build(source), DATASETS.build(target)
         self.metainfo, self.seed = self.parts[0].metainfo, seed
         weights = np.array([self.parts[0].get_data_info(i)["weight"] for i in range(len(self.parts[0]))])
@@ -54,21 +49,10 @@ class SourceAndTarget(Dataset):
         else:
             turn, place = divmod(pair, count)
             index = int(np.random.default_rng([self.seed, part, turn, 0]).permutation(count)[place])
-        with _seeded(int(rng.integers(2**31))):
-            return self.parts[part][index]
-
-
-@contextmanager
-def _seeded(seed: int):
-    """Seed the two global generators that transforms use, and restore their state afterwards."""
-    before = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
+        seed = int(rng.integers(2**31))  # of the two global generators that transforms use
+        random.seed(seed)
+        np.random.seed(seed)
+        return self.parts[part][index]
 
 
 @DATA_SAMPLERS.register_module()
@@ -82,11 +66,7 @@ class PairSampler(InfiniteSampler):
 
 @TRANSFORMS.register_module()
 class LoadOverlayLabel(BaseTransform):
-    """Label a target image with what is known of it: Background in the overlay, IGNORE elsewhere.
-
-    Args:
-        folder: augmented folder; without an ``overlay_mask.png`` in it, nothing is known.
-    """
+    """Label a target image: Background in the overlay of the augmented ``folder``, if it has one; IGNORE elsewhere."""
 
     def __init__(self, folder: str):
         path = Path(folder) / "overlay_mask.png"

@@ -1,14 +1,11 @@
-"""Pseudo-labels: the teacher's classes of target pixels, their confidence, and class shares that match the source's.
-
-A young network predicts frequent classes too often, and learning from its own labels makes that worse. The transformed
-source shows about what the target shows, so its class shares are the expected ones. A factor on each class's
-probability is adjusted until the shares agree. Berthelot et al., "ReMixMatch", ICLR 2020, 3.1, align mean
-probabilities instead; those of a rare class may agree while no pixel is labelled with it.
-"""
+"""Pseudo-labels: the teacher's classes of target pixels, their confidence, and class shares that match the source's."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
@@ -17,13 +14,11 @@ from lib.dataset.classes import BACKGROUND, CLASSES, IGNORE
 _DECAY = 0.9  # of former counts, per iteration
 _STEPS, _STEP = 3, 0.1  # per iteration, in the logarithm of a factor
 _MIN_SHARE = 1e-3  # below this, differences between shares do not count
-_MAX_FACTOR = 10.0  # and at least one over it
+_MAX_LOG_FACTOR = math.log(10)
 
 
 def label(probabilities: Tensor, known: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Label target pixels with the most probable class, where the label is open; elsewhere with the known one.
-
-    Background is never predicted: it is where ``known`` has it.
+    """Label target pixels with the most probable class but Background, where the label is open.
 
     Args:
         probabilities: ``float (N, 13, H, W)``.
@@ -48,27 +43,23 @@ def open_pixels(known: Tensor) -> Tensor:
 
 
 class ClassShares(nn.Module):
-    """Class shares of labels and pseudo-labels, and the factors that align them; checkpoints hold both."""
+    """Class shares of labels and pseudo-labels, and factors on the probabilities that align them.
 
-    source: Tensor
-    named: Tensor
-    log_factor: Tensor
+    A young network predicts frequent classes too often, and learning from its own labels makes that worse. Berthelot et
+    al., "ReMixMatch", ICLR 2020, 3.1, align mean probabilities instead; those of a rare class may agree while no pixel
+    is labelled with it.
+    """
 
     def __init__(self):
         super().__init__()
-        for name in ("source", "named", "log_factor"):
-            self.register_buffer(name, torch.zeros(len(CLASSES)))
+        self.source = nn.Buffer(torch.zeros(len(CLASSES)))
+        self.named = nn.Buffer(torch.zeros(len(CLASSES)))
+        self.log_factor = nn.Buffer(torch.zeros(len(CLASSES)))
 
     def forward(self, probabilities: Tensor, is_open: Tensor, truth: Tensor) -> Tensor:
-        """Count one more batch, on all processes, and weight the classes.
+        """Count one more batch, on all processes, and weight the classes of ``float (N, 13, H, W)`` probabilities.
 
-        Args:
-            probabilities: ``float (N, 13, H, W)`` of target crops.
-            is_open: ``bool (N, H, W)``, pixels to count.
-            truth: ``int64``, labels of source crops.
-
-        Returns:
-            ``float (N, 13, H, W)`` that add up to 1.
+        ``is_open``, ``bool (N, H, W)``, are the pixels to count; ``truth`` are ``int64`` labels of source crops.
         """
         pixels = probabilities[:, :BACKGROUND].permute(0, 2, 3, 1)[is_open]
         decay = _DECAY if self.source.any() else 0.0
@@ -76,11 +67,9 @@ class ClassShares(nn.Module):
         for step in range(_STEPS):
             classes = (pixels * self.log_factor.exp()).argmax(1)
             self._count(self.named, classes, decay if step == 0 else _DECAY)
-            self.log_factor += _STEP * torch.log((self.source + _MIN_SHARE) / (self.named + _MIN_SHARE))
-        limit = torch.tensor(_MAX_FACTOR).log().item()
-        self.log_factor.clamp_(-limit, limit)
-        weighted = probabilities.clone()
-        weighted[:, :BACKGROUND] *= self.log_factor.exp()[:, None, None]
+            self.log_factor.add_(_STEP * torch.log((self.source + _MIN_SHARE) / (self.named + _MIN_SHARE)))
+        self.log_factor.clamp_(-_MAX_LOG_FACTOR, _MAX_LOG_FACTOR)
+        weighted = probabilities * F.pad(self.log_factor, (0, 1)).exp()[:, None, None]
         return weighted / weighted.sum(1, keepdim=True)
 
     @staticmethod

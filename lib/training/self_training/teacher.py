@@ -1,10 +1,11 @@
 """Student and teacher around any segmentor of mmseg, and the hook that updates the teacher.
 
-Importing this module registers them. In checkpoints ``state_dict`` holds the teacher under the plain network's names,
-for validation and inference; ``self_training`` holds the student and the rest, for resuming.
+In checkpoints ``state_dict`` holds the teacher under the plain network's names, ``self_training`` the rest.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from mmengine.dist import get_rank
@@ -30,14 +31,13 @@ _TEACHER = "teacher.module."
 class SelfTraining(BaseModel):
     """Trains a student on the source, and on the target with the teacher's pseudo-labels.
 
+    Source: Hoyer et al., "DAFormer", CVPR 2022, and "MIC", CVPR 2023.
+
     Args:
         segmentor: config of the network, any of mmseg's segmentors.
-        seed: seed of mixing, colours and patches.
         alpha: share of its weights that the teacher keeps per iteration.
         warmup_iters: iterations that learn from the source alone.
         settings: fields of :class:`lib.training.self_training.Settings`.
-
-    Source: Hoyer et al., "DAFormer", CVPR 2022, and "MIC", CVPR 2023.
     """
 
     def __init__(self, segmentor: dict, *, seed: int, alpha: float, warmup_iters: int, settings: dict):
@@ -54,40 +54,40 @@ class SelfTraining(BaseModel):
         self.teacher.eval()
         return self
 
-    def init_weights(self) -> None:
-        self.student.init_weights()
-
-    def start(self) -> None:
-        """Make the teacher a copy of the student, unless it has been updated already."""
-        if self.teacher.steps == 0:
-            self.teacher.module.load_state_dict(self.student.state_dict())
-
     def forward(self, inputs: Tensor, data_samples=None, mode: str = "tensor"):
         """Run as mmseg's segmentors do; the teacher answers, except in ``loss`` mode.
 
         In that mode source and target crops alternate in ``inputs`` ``(2N, 3, H, W)`` and in their samples.
         """
-        if mode == "loss":
-            return self._loss(inputs, data_samples)
-        return self.teacher(inputs, data_samples, mode=mode)
-
-    def _loss(self, inputs: Tensor, samples: list) -> dict[str, Tensor]:
+        if mode != "loss":
+            return self.teacher(inputs, data_samples, mode=mode)
         iteration = int(self.teacher.steps)
-        losses = _named("source", self.student.loss(inputs[0::2], samples[0::2]))
+        losses = _named("source", self.student.loss(inputs[0::2], data_samples[0::2]))
         if iteration < self.warmup_iters:
             return losses
         generator = Generator().manual_seed(_seed(self.seed, iteration))
-        crops, labels, confident = self._target_crops(inputs, samples, generator)
-        labelled = [_sample(sample, label) for sample, label in zip(samples[1::2] * 2, labels, strict=False)]
-        target = self.student.loss(crops, labelled)
-        losses |= _named("target", target, self.settings.weight * confident)
-        return losses | {"confident": confident}
+        crops, labels, confident = self._target_crops(inputs, data_samples, generator)
+        samples = [
+            SegDataSample(metainfo=sample.metainfo, gt_sem_seg=PixelData(data=label[None]))
+            for sample, label in zip(data_samples[1::2] * 2, labels, strict=False)
+        ]
+        target = _named("target", self.student.loss(crops, samples), self.settings.weight * confident)
+        return losses | target | {"confident": confident}
 
     @torch.no_grad()
     def _target_crops(self, inputs: Tensor, samples: list, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return the student's target crops, their pseudo-labels, and the share of confident pixels."""
-        settings, (source, target) = self.settings, (inputs[0::2], inputs[1::2])
-        truth, known = _labels(samples[0::2]), _known(samples[1::2])
+        settings, pixels, (source, target) = self.settings, self.data_preprocessor, (inputs[0::2], inputs[1::2])
+        jitter = partial(
+            augmentations.jitter, mean=pixels.mean, std=pixels.std, generator=generator, strength=settings.colour
+        )
+        labels = torch.cat([sample.gt_sem_seg.data for sample in samples]).long()
+        truth, known = labels[0::2], labels[1::2]
+        # Open within the image; padding beyond it stays IGNORE.
+        for label, sample in zip(known, samples[1::2], strict=True):
+            height, width = sample.metainfo["img_shape"][:2]
+            inside = label[:height, :width]
+            inside[inside == IGNORE] = 0
         prediction = probabilities(self.teacher.module, target)
         if self.shares:
             prediction = self.shares(prediction, pseudo_labels.open_pixels(known), truth)
@@ -97,19 +97,13 @@ class SelfTraining(BaseModel):
             mixed, mixed_label = augmentations.mix_classes((source, truth), (target, label), known, generator)
             chosen = (torch.rand(len(target), generator=generator) < settings.mix).to(target.device)[:, None, None]
             crop, crop_label = torch.where(chosen[:, None], mixed, target), torch.where(chosen, mixed_label, label)
-        crops, labels = [self._jittered(crop, generator)], [crop_label]
+        crops, crop_labels = [jitter(crop)], [crop_label]
         if settings.mask_ratio:
             shape = (len(target), *target.shape[2:])
             mask = augmentations.patch_mask(shape, settings.mask_ratio, settings.mask_block, generator)
-            crops.append(self._jittered(target, generator).masked_fill(mask.to(target.device)[:, None], 0))
-            labels.append(label)
-        return torch.cat(crops), torch.cat(labels), confident.mean()
-
-    def _jittered(self, images: Tensor, generator: Generator) -> Tensor:
-        strength, normalisation = self.settings.colour, self.data_preprocessor
-        if not strength:
-            return images
-        return augmentations.jitter(images, normalisation.mean, normalisation.std, generator, strength)
+            crops.append(jitter(target).masked_fill(mask.to(target.device)[:, None], 0))
+            crop_labels.append(label)
+        return torch.cat(crops), torch.cat(crop_labels), confident.mean()
 
 
 def probabilities(network: BaseSegmentor, images: Tensor) -> Tensor:
@@ -120,25 +114,6 @@ def probabilities(network: BaseSegmentor, images: Tensor) -> Tensor:
     if heads.gives_scores(head):  # they need not add up to 1
         return logits / logits.sum(1, keepdim=True).clamp(min=1)
     return logits.softmax(1)
-
-
-def _labels(samples: list) -> Tensor:
-    """Return the samples' labels, ``int64 (N, H, W)``."""
-    return torch.cat([sample.gt_sem_seg.data for sample in samples]).long()
-
-
-def _known(samples: list) -> Tensor:
-    """Return the known labels that :func:`pseudo_labels.label` takes: open where the image is, IGNORE beyond it."""
-    known = _labels(samples)
-    for label, sample in zip(known, samples, strict=True):
-        height, width = sample.metainfo["img_shape"][:2]
-        inside = label[:height, :width]
-        inside[inside == IGNORE] = 0
-    return known
-
-
-def _sample(like: SegDataSample, label: Tensor) -> SegDataSample:
-    return SegDataSample(metainfo=like.metainfo, gt_sem_seg=PixelData(data=label[None]))
 
 
 def _named(part: str, losses: dict[str, Tensor], weight: float | Tensor = 1.0) -> dict[str, Tensor]:
@@ -155,7 +130,9 @@ class TeacherHook(Hook):
     """
 
     def before_train(self, runner) -> None:
-        _unwrapped(runner.model).start()
+        model = _unwrapped(runner.model)
+        if model.teacher.steps == 0:  # not resumed
+            model.teacher.module.load_state_dict(model.student.state_dict())
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         torch.manual_seed(_seed(_unwrapped(runner.model).seed, runner.iter))  # of dropout
@@ -185,12 +162,7 @@ def _unwrapped(model) -> SelfTraining:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class StudentOptimWrapperConstructor:
-    """Builds the optimiser that the network would have without a teacher: parameters have their plain names.
-
-    Args:
-        optim_wrapper_cfg: of mmengine.
-        paramwise_cfg: the network's own ``constructor`` and ``paramwise_cfg``, both optional.
-    """
+    """Builds the plain network's optimiser; ``paramwise_cfg`` holds its own ``constructor`` and ``paramwise_cfg``."""
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict):
         self.config = optim_wrapper_cfg | paramwise_cfg
