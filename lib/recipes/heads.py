@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lib.errors import InputError
 
+BASE = Path(__file__).parent / "configs" / "_base_"
 HEADS = ("upernet", "segformer", "mask2former")
 MASK2FORMER = "Mask2FormerLogitsHead"
 """Class of the Mask2Former head in :mod:`lib.recipes.mask2former`."""
@@ -44,7 +45,7 @@ def model(head: str, channels: int, classes: int, *, queries: int = 100, width: 
 
     maps = [channels * 2**i for i in range(4)]
     width = min(width, 4 * channels) if channels < 64 else width
-    segmentor = Config.fromfile(Path(__file__).parent / "configs" / "_base_" / "upernet.py").model.to_dict()
+    segmentor = Config.fromfile(BASE / "upernet.py").model.to_dict()
     decode, auxiliary = segmentor["decode_head"], segmentor.pop("auxiliary_head")
     decode |= dict(in_channels=maps, num_classes=classes)
     if head == "upernet":

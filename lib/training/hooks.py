@@ -57,15 +57,9 @@ class ResumeHook(Hook):
 
 @HOOKS.register_module()
 class StartWeightsHook(Hook):
-    """Load the weights of another training, unless this one is resumed.
+    """Load the weights of another training by the arguments of ``load_weights``, unless this one is resumed."""
 
-    It comes before the hooks that copy weights (the average's, the teacher's).
-
-    Args:
-        **weights: arguments of :func:`lib.internimage.checkpoints.loading.load_weights`.
-    """
-
-    priority = "VERY_HIGH"
+    priority = "VERY_HIGH"  # before the hooks that copy weights: the average's, the teacher's
 
     def __init__(self, **weights):
         self.weights = weights

@@ -1,8 +1,4 @@
-"""Start the training processes and follow them.
-
-Training runs in processes of its own, so that a notebook stays responsive and several GPUs can be used. A process
-that native code brought down is started again from its newest checkpoint.
-"""
+"""Start the training processes and follow them: a notebook stays responsive, and several GPUs can be used."""
 
 from __future__ import annotations
 
@@ -21,7 +17,6 @@ from lib.run import Run
 from lib.training.hardware import Hardware
 from lib.training.progress import progress_bar
 
-_TAIL = 30  # last lines of output that an error shows
 _CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 """Exit codes of a process that neither Python nor a person ended."""
 
@@ -30,16 +25,10 @@ def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
     """Train as ``train/config.py`` says, with a progress bar; all output goes to ``train/train.log``.
 
     The training resumes from its newest checkpoint. After a crash (a fault in native code, not an exception) it
-    restarts from there, as long as it had reached a new one.
-
-    Args:
-        run: run folder with the config.
-        hardware: as in the config.
-        max_iters: length of the training, for the progress bar.
-        workers: data loader processes of each training process.
+    restarts from there, as long as it had reached a new one. ``workers``: data loader processes per training process.
 
     Raises:
-        InputError: something the user gave is wrong.
+        InputError: from the training process.
         RuntimeError: the training failed; carries the last lines of its output.
     """
     while True:
@@ -65,12 +54,8 @@ def _in_words(code: int) -> str:
 
 
 def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[int, str, list[str]]:
-    """Train until the process ends.
-
-    Returns:
-        Exit code of the first process that failed (-N: signal N), type and message of its exception, last output.
-    """
-    tail: deque[str] = deque(maxlen=_TAIL)
+    """Return the first failed process's exit code (-N: signal N), its exception as text, and the last output."""
+    tail: deque[str] = deque(maxlen=30)  # that an error shows
     command = [sys.executable, "-m", "lib.training.worker", str(run.config), str(hardware.processes)]
     with tempfile.TemporaryDirectory() as folder:
         error_file = Path(folder) / "error.json"
