@@ -1,15 +1,12 @@
 """Recipes composed from their name: ``HEAD_internimage_VARIANT[_DATA][_HxW][_Nk]``, or ``FILE_HEAD``.
 
-Backbone, head, data and schedule are separate tables, so no combination needs a file. Their values (learning rates,
-decay, crops, clipping, widths) are those of the public segmentation configs; a combination that was never published
-takes the values of its parts.
+Values are those of the public segmentation configs; a combination that was never published takes those of its parts.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.recipes import heads
@@ -17,8 +14,6 @@ from lib.recipes.datasets import DATA
 
 if TYPE_CHECKING:  # importing mmengine takes seconds
     from mmengine import Config
-
-_BASE = Path(__file__).parent / "configs" / "_base_"
 
 
 @dataclass(frozen=True)
@@ -37,14 +32,11 @@ TRAINING = {
     **dict.fromkeys(("l", "xl"), _Training(640, 2e-5, 0.94, clip=True)),
     **dict.fromkeys(("h", "g"), _LARGE),
 }
-"""Training settings by variant; the keys are those of :data:`lib.internimage.variants.VARIANTS`."""
 
 FORM = (
     f"HEAD_internimage_VARIANT[_DATA][_HxW][_Nk] (HEAD: {', '.join(heads.HEADS)}; VARIANT: {', '.join(TRAINING)}; "
     f"DATA: {', '.join(DATA)}; a crop of H by W pixels; N thousand iterations)"
 )
-"""The form of a composed recipe's name, in words."""
-
 _NAME = re.compile(
     rf"(?P<head>{'|'.join(heads.HEADS)})_internimage_(?P<variant>{'|'.join(TRAINING)})"
     rf"(?:_(?P<data>{'|'.join(DATA)}))?(?:_(?P<height>\d+)x(?P<width>\d+))?(?:_(?P<thousands>\d+)k)?"
@@ -99,14 +91,15 @@ def compose(chosen: Parts) -> Config:
     model = heads.model(chosen.head, arguments["channels"], data.classes, **size)
     defaults = dict(mlp_ratio=4.0, layer_scale=None, offset_scale=1.0, post_norm=False)
     backbone = dict(type="InternImage", **defaults | arguments, with_cp=chosen.variant == "g", out_indices=(0, 1, 2, 3))
-    model["backbone"] = {key: list(v) if key in ("depths", "groups") else v for key, v in backbone.items()}
+    backbone |= {name: list(arguments[name]) for name in ("depths", "groups")}
+    model["backbone"] = backbone
     height, width = chosen.crop_size
     if data.windows:
         share = 1 / 2 if chosen.head == "mask2former" else 2 / 3
         stride = (round(height * share), round(width * share))
         model["test_cfg"] = dict(mode="slide", crop_size=chosen.crop_size, stride=stride)
-    schedule = Config.fromfile(_BASE / "adamw_poly.py").to_dict()
-    depths = model["backbone"]["depths"]
+    schedule = Config.fromfile(heads.BASE / "adamw_poly.py").to_dict()
+    depths = backbone["depths"]
     decay = dict(num_layers=sum(depths), layer_decay_rate=training.layer_decay_rate, depths=depths)
     optimisation = schedule["optim_wrapper"]
     optimisation.update(constructor="LayerDecayOptimWrapperConstructor", paramwise_cfg=decay)

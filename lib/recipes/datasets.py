@@ -1,8 +1,4 @@
-"""The kinds of data set that a recipe can train on: classes, test mode, and how mmseg reads them.
-
-``competition`` is the layout of :mod:`lib.dataset.layout`, which 01 writes. ``cityscapes`` and ``ade20k`` are in the
-layouts that mmseg expects, to train on, or score, what public checkpoints were trained on.
-"""
+"""The kinds of data set that a recipe can train on: the competition's, and those of public checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from lib.errors import InputError
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of data set; the entries with defaults describe one that comes as folders."""
+    """A kind of data set; the entries with defaults describe the layout that mmseg expects."""
 
     classes: int
     scored: int  # classes in the mean IoU, from the first on
@@ -34,12 +30,7 @@ DATA = {
 
 
 def entry(kind: str, folder: Path, split: str) -> dict:
-    """Return the config of mmseg's data set, without its pipeline.
-
-    Args:
-        kind: a key of :data:`DATA`.
-        folder: the data set.
-        split: ``train_source`` or ``val_source``.
+    """Return the config of mmseg's data set, without its pipeline; ``split``: ``train_source`` or ``val_source``.
 
     Raises:
         InputError: the folder does not hold such a data set.

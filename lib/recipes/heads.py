@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 
 from lib.errors import InputError
 
+BASE = Path(__file__).parent / "configs" / "_base_"
 HEADS = ("upernet", "segformer", "mask2former")
 MASK2FORMER = "Mask2FormerLogitsHead"
 """Class of the Mask2Former head in :mod:`lib.recipes.mask2former`."""
-
-_SCORES = ("MaskFormerHead", "Mask2FormerHead")
-_BASE = Path(__file__).parent / "configs" / "_base_"
-_PUBLISHED = "mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py"
-"""mmseg's config of Mask2Former, in its installed package."""
 
 
 def require_mask2former() -> None:
@@ -33,7 +28,7 @@ def gives_scores(head) -> bool:
 
     mmseg's own mask classifiers do: near 0 where no query covers a pixel. Ours answers with their logarithm.
     """
-    return type(head).__name__ in _SCORES
+    return type(head).__name__ in ("MaskFormerHead", "Mask2FormerHead")
 
 
 def model(head: str, channels: int, classes: int, *, queries: int = 100, width: int = 256) -> dict:
@@ -42,7 +37,6 @@ def model(head: str, channels: int, classes: int, *, queries: int = 100, width: 
     Args:
         head: one of :data:`HEADS`.
         channels: channels of the backbone's first stage; each further stage has twice as many.
-        classes: number of classes.
         queries: Mask2Former's queries, the most segments that one image can have.
         width: channels inside SegFormer's or Mask2Former's head; on backbones of less than 64 channels at most four
             times those.
@@ -51,27 +45,28 @@ def model(head: str, channels: int, classes: int, *, queries: int = 100, width: 
 
     maps = [channels * 2**i for i in range(4)]
     width = min(width, 4 * channels) if channels < 64 else width
-    if head == "mask2former":
-        segmentor = Config.fromfile(_BASE / "preprocessor.py").model.to_dict()
-        return segmentor | dict(decode_head=_mask2former(maps, classes, width, queries))
-    segmentor = Config.fromfile(_BASE / f"{head}.py").model.to_dict()
-    segmentor["decode_head"] |= dict(in_channels=maps, num_classes=classes)
-    if head == "segformer":
-        segmentor["decode_head"]["channels"] = width
+    segmentor = Config.fromfile(BASE / "upernet.py").model.to_dict()
+    decode, auxiliary = segmentor["decode_head"], segmentor.pop("auxiliary_head")
+    decode |= dict(in_channels=maps, num_classes=classes)
+    if head == "upernet":
+        segmentor["auxiliary_head"] = auxiliary | dict(in_channels=maps[2], num_classes=classes)
+    elif head == "segformer":
+        del decode["pool_scales"]
+        decode |= dict(type="SegformerHead", channels=width)
     else:
-        segmentor["auxiliary_head"] |= dict(in_channels=maps[2], num_classes=classes)
+        segmentor["decode_head"] = _mask2former(maps, classes, width, queries)
     return segmentor
 
 
-def _mask2former(maps: Sequence[int], classes: int, width: int, queries: int) -> dict:
+def _mask2former(maps: list[int], classes: int, width: int, queries: int) -> dict:
     """Return mmseg's published Mask2Former head in another width; narrow heads have fewer layers and points."""
     import mmseg
     from mmengine import Config
 
-    configs = Path(mmseg.__file__).parent / ".mim" / "configs"
-    published = Config.fromfile(configs / _PUBLISHED, import_custom_modules=False)
-    head = published.model.decode_head.to_dict()
-    head.update(type=MASK2FORMER, in_channels=list(maps), num_classes=classes, num_queries=queries)
+    folder = Path(mmseg.__file__).parent / ".mim" / "configs" / "mask2former"
+    file = folder / "mask2former_r50_8xb2-90k_cityscapes-512x1024.py"
+    head = Config.fromfile(file, import_custom_modules=False).model.decode_head.to_dict()
+    head.update(type=MASK2FORMER, in_channels=maps, num_classes=classes, num_queries=queries)
     head.update(feat_channels=width, out_channels=width)
     head["loss_cls"]["class_weight"] = [1.0] * classes + [0.1]  # the last is "no object", which most queries are
     pixels, decoder = head["pixel_decoder"], head["transformer_decoder"]
@@ -79,11 +74,10 @@ def _mask2former(maps: Sequence[int], classes: int, width: int, queries: int) ->
     for position in (head["positional_encoding"], pixels["positional_encoding"]):
         position["num_feats"] = width // 2
     encoder_layer, decoder_layer = pixels["encoder"]["layer_cfg"], decoder["layer_cfg"]
-    for layer in (encoder_layer, decoder_layer):
-        for part in layer.values():
-            part["embed_dims"] = width
-            if "num_heads" in part:
-                part["num_heads"] = width // 32
+    for part in [*encoder_layer.values(), *decoder_layer.values()]:
+        part["embed_dims"] = width
+        if "num_heads" in part:
+            part["num_heads"] = width // 32
     encoder_layer["ffn_cfg"]["feedforward_channels"] = 4 * width
     # Published decoders have eight times the width at 256 channels, four times at 1024.
     decoder_layer["ffn_cfg"]["feedforward_channels"] = min(8 * width, max(2048, 4 * width))

@@ -1,7 +1,4 @@
-"""mmseg's Mask2Former head, over mmdetection's, answering with logits as the other heads do.
-
-Importing this module registers the head; a config does so through ``custom_imports``.
-"""
+"""mmseg's Mask2Former head, answering with logits as the other heads do; importing this module registers it."""
 
 from __future__ import annotations
 
@@ -21,13 +18,12 @@ if mask2former_head.MMDET_Mask2FormerHead is BaseModule:
     raise RuntimeError("mmseg's models were imported before lib.internimage, so without mmdetection; change the order.")
 mmcv_ops.use_pytorch_attention()
 
-_LEAST = 1e-6
-"""Least score, so that its logarithm is finite."""
+_LEAST = 1e-6  # score, so that its logarithm is finite
 
 
 @MODELS.register_module()
 class Mask2FormerLogitsHead(mask2former_head.Mask2FormerHead):
-    """Mask2Former for semantic segmentation (Cheng et al., CVPR 2022), with mmseg's arguments.
+    """Mask2Former for semantic segmentation (Cheng et al., CVPR 2022).
 
     The score of a class at a pixel is the sum over the queries of its probability times the mask's. The answer is the
     logarithm of the scores: its softmax are the scores divided by their sum, so logits and probabilities of this head

@@ -1,7 +1,4 @@
-"""The mmengine config that trains, built once from functions that each return the entries of one part.
-
-A stage writes it to ``train/config.py``; the training process reads it and changes nothing.
-"""
+"""The mmengine config that trains, built once from functions that each return the entries of one part."""
 
 from __future__ import annotations
 
@@ -47,10 +44,10 @@ def build_config(
 ) -> Config:
     """Return the complete config that trains a recipe on an augmented set.
 
+    See :class:`lib.stages.train.TrainOptions` for the options. Warm-up and validation interval scale with
+    ``max_iters``; entries of ``options`` are the recipe's, :data:`MEMORY`'s and those of ``self_training``.
+
     Args:
-        recipe, max_iters, batch_size, seed, options, self_training, amp, load_from: see
-            :class:`lib.stages.train.TrainOptions`. Warm-up and validation interval are scaled with ``max_iters``;
-            entries of ``options`` are the recipe's, :data:`MEMORY`'s and those of ``self_training``.
         data: augmented set; for a recipe made for Cityscapes or ADE20K, that data set's own folder.
         hardware: what it will run on; None: this machine.
         work_dir: folder for checkpoints and logs.
@@ -75,7 +72,9 @@ def build_config(
     if self_training:
         _set(cfg, adaptation.entries(cfg, data, seed))
     elif cfg.ema:
-        cfg.custom_hooks.append(_average(cfg))
+        average = dict(ema_type="ExponentialMovingAverage", momentum=cfg.ema, interval=cfg.accumulate)
+        # Averaged weights with the last step's batch statistics would not belong together.
+        cfg.custom_hooks.append(dict(type="EMAHook", **average, update_buffers=True))
     _set(cfg, device_entries(cfg, hardware, amp))
     return cfg
 
@@ -95,20 +94,18 @@ def _override(cfg: Config, options: Mapping[str, Any]) -> None:
 
 
 def _check_memory(cfg: Config, hardware: Hardware, amp: bool | str, self_training: bool) -> None:
-    def require(condition: bool, name: str, expected: str) -> None:
-        if not condition:
+    for name, allowed, expected in (
+        ("accumulate", isinstance(cfg.accumulate, int) and cfg.accumulate >= 1, "a whole number from 1"),
+        ("clip_grad", cfg.clip_grad is None or cfg.clip_grad > 0, "a positive number, or None"),
+        ("ema", cfg.ema is None or 0 < cfg.ema < 1, "a number between 0 and 1, or None"),
+        ("ema", cfg.ema is None or not cfg.shard, "None with shard: no process could hold a second network"),
+    ):
+        if not allowed:
             raise InputError(f"{name}: {cfg[name]!r} (expected {expected})")
-
-    require(isinstance(cfg.accumulate, int) and cfg.accumulate >= 1, "accumulate", "a whole number from 1")
-    require(cfg.clip_grad is None or cfg.clip_grad > 0, "clip_grad", "a positive number, or None")
-    require(cfg.ema is None or 0 < cfg.ema < 1, "ema", "a number between 0 and 1, or None")
-    if not cfg.shard:
-        return
-    require(cfg.ema is None, "ema", "None with shard: no process could hold a second network")
-    if hardware.processes < 2 or amp == "fp16":
+    if cfg.shard and (hardware.processes < 2 or amp == "fp16"):
         found = f"with processes={hardware.processes} and amp={amp!r}"
         raise InputError(f"shard: {found} (expected several processes, and no fp16)")
-    if self_training:
+    if cfg.shard and self_training:
         raise InputError("shard: with self_training (expected one of the two; the teacher needs its whole student)")
 
 
@@ -212,13 +209,6 @@ def _runtime(cfg: Config, seed: int) -> dict:
         ),
         custom_hooks=[*cfg.get("custom_hooks", []), *(dict(type=name) for name in hooks)],
     )
-
-
-def _average(cfg: Config) -> dict:
-    """Return the hook of the weights' exponential moving average."""
-    average = dict(ema_type="ExponentialMovingAverage", momentum=cfg.ema, interval=cfg.accumulate)
-    # Averaged weights with the last step's batch statistics would not belong together.
-    return dict(type="EMAHook", **average, update_buffers=True)
 
 
 def _start_weights(cfg: Config, load_from: str | Mapping) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,15 @@ if TYPE_CHECKING:  # importing mmengine takes seconds
     from mmengine import Config
 
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
-"""Data types of mixed precision by their short names."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Processes and devices of a training.
+    """Processes and devices of a training."""
 
-    Attributes:
-        processes: training processes; each drives one GPU where there are any.
-        gpus: GPUs that torch sees.
-        bf16: whether they compute in bfloat16.
-    """
-
-    processes: int = 1
-    gpus: int = 0
-    bf16: bool = False
+    processes: int = 1  # each drives one GPU where there are any
+    gpus: int = 0  # that torch sees
+    bf16: bool = False  # whether they compute in it
 
     @classmethod
     def detect(cls, processes: int | None = None) -> Hardware:
@@ -39,21 +33,18 @@ class Hardware:
 
 def device_entries(cfg: Config, hardware: Hardware, amp: bool | str) -> dict:
     """Return the entries of a config that differ by device and number of processes."""
-    environment = dict(
-        cudnn_benchmark=True,
-        mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-        dist_cfg=dict(backend="nccl"),
-    )
+    gloo = hardware.processes > 1 and not hardware.gpus
+    mp_cfg = dict(mp_start_method="fork", opencv_num_threads=0)
+    environment = dict(cudnn_benchmark=True, mp_cfg=mp_cfg, dist_cfg=dict(backend="gloo" if gloo else "nccl"))
     entries: dict[str, Any] = dict(amp=amp, env_cfg=environment)
     if hardware.gpus and amp:
         entries["optim_wrapper"] = dict(cfg.optim_wrapper) | mixed_precision(amp, hardware.bf16, cfg.shard)
     if not hardware.gpus:
-        entries["model"] = _replaced(cfg.model.to_dict(), "SyncBN", "BN")
+        entries["model"] = ast.literal_eval(repr(cfg.model.to_dict()).replace("'SyncBN'", "'BN'"))
     if hardware.processes > 1:
         entries["launcher"] = "pytorch"
-        if not hardware.gpus:
-            environment["dist_cfg"] = dict(backend="gloo")
-            entries["model_wrapper_cfg"] = dict(type="MMDistributedDataParallel", device_ids=None)
+    if gloo:
+        entries["model_wrapper_cfg"] = dict(type="MMDistributedDataParallel", device_ids=None)
     if cfg.shard:
         entries["runner_type"] = "ShardedRunner"
         imports = [*cfg.custom_imports.imports, "lib.training.sharding"]
@@ -68,12 +59,3 @@ def mixed_precision(amp: bool | str, bf16: bool, shard: bool = False) -> dict:
         raise InputError("shard: this GPU has no bf16, and sharded weights do not train in fp16; pass amp=False.")
     # bf16 has the range of fp32, so its gradients need no scaling.
     return dict(type="AmpOptimWrapper", dtype=dtype, loss_scale=dict(enabled=dtype == "float16"))
-
-
-def _replaced(values: Any, old: str, new: str) -> Any:
-    """Return nested dicts and lists with the value ``old`` replaced by ``new``."""
-    if isinstance(values, dict):
-        return {key: _replaced(value, old, new) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return type(values)(_replaced(value, old, new) for value in values)
-    return new if values == old else values

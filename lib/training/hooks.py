@@ -1,11 +1,7 @@
-"""Hooks of the training: progress, resuming, start weights, and checkpoint files that appear whole or not at all.
-
-Importing this module registers them; a config does so through ``custom_imports``.
-"""
+"""Hooks of the training, and its checkpoint files' backend; importing this module registers them."""
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -18,12 +14,12 @@ from mmseg.registry import HOOKS
 from lib.files import whole_file
 from lib.internimage.checkpoints.loading import load_weights
 from lib.run import Run
-from lib.training import PROGRESS
+from lib.training import progress
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Print the training's state, at most once a second, for the process that started it."""
+    """Print the training's state, at most once a second, for :func:`lib.training.progress.progress_bar`."""
 
     priority = "VERY_LOW"
 
@@ -42,7 +38,7 @@ class ProgressHook(Hook):
 
     def _print(self, **state) -> None:
         if is_main_process():
-            print(f"{PROGRESS}{json.dumps(state)}", flush=True)
+            progress.print_state(**state)
 
 
 @HOOKS.register_module()
@@ -61,15 +57,9 @@ class ResumeHook(Hook):
 
 @HOOKS.register_module()
 class StartWeightsHook(Hook):
-    """Load the weights of another training, unless this one is resumed.
+    """Load the weights of another training by the arguments of ``load_weights``, unless this one is resumed."""
 
-    It comes before the hooks that copy weights (the average's, the teacher's).
-
-    Args:
-        **weights: arguments of :func:`lib.internimage.checkpoints.loading.load_weights`.
-    """
-
-    priority = "VERY_HIGH"
+    priority = "VERY_HIGH"  # before the hooks that copy weights: the average's, the teacher's
 
     def __init__(self, **weights):
         self.weights = weights

@@ -1,31 +1,22 @@
-"""Start the training processes and follow them.
-
-Training runs in processes of its own, so that a notebook stays responsive and several GPUs can be used. A process
-that native code brought down is started again from its newest checkpoint.
-"""
+"""Start the training processes and follow them: a notebook stays responsive, and several GPUs can be used."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterable
 from pathlib import Path
-
-from tqdm import tqdm
 
 from lib.errors import InputError
 from lib.files import read_json
 from lib.run import Run
-from lib.training import PROGRESS
 from lib.training.hardware import Hardware
+from lib.training.progress import progress_bar
 
-_TAIL = 30  # last lines of output that an error shows
 _CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 """Exit codes of a process that neither Python nor a person ended."""
 
@@ -34,16 +25,10 @@ def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
     """Train as ``train/config.py`` says, with a progress bar; all output goes to ``train/train.log``.
 
     The training resumes from its newest checkpoint. After a crash (a fault in native code, not an exception) it
-    restarts from there, as long as it had reached a new one.
-
-    Args:
-        run: run folder with the config.
-        hardware: as in the config.
-        max_iters: length of the training, for the progress bar.
-        workers: data loader processes of each training process.
+    restarts from there, as long as it had reached a new one. ``workers``: data loader processes per training process.
 
     Raises:
-        InputError: something the user gave is wrong.
+        InputError: from the training process.
         RuntimeError: the training failed; carries the last lines of its output.
     """
     while True:
@@ -69,11 +54,8 @@ def _in_words(code: int) -> str:
 
 
 def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[int, str, list[str]]:
-    """Train until the process ends.
-
-    Returns:
-        Exit code of the first process that failed (-N: signal N), type and message of its exception, last output.
-    """
+    """Return the first failed process's exit code (-N: signal N), its exception as text, and the last output."""
+    tail: deque[str] = deque(maxlen=30)  # that an error shows
     command = [sys.executable, "-m", "lib.training.worker", str(run.config), str(hardware.processes)]
     with tempfile.TemporaryDirectory() as folder:
         error_file = Path(folder) / "error.json"
@@ -87,14 +69,18 @@ def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[
             preexec_fn=_die_with_parent,
         )
         try:
-            tail = _follow(child.stdout or (), run.log, max_iters)
+            with run.log.open("a", buffering=1) as log:
+                for line in progress_bar(child.stdout or (), max_iters):
+                    log.write(line)
+                    if "Extension modules:" not in line:
+                        tail.append(line)
         except BaseException:
             child.terminate()
             raise
         finally:
             code = child.wait()
         error = read_json(error_file).get("message", {}).get("message", "")
-    return 128 - code if code > 128 else code, error, tail
+    return 128 - code if code > 128 else code, error, list(tail)
 
 
 def _environment(hardware: Hardware, workers: int) -> dict[str, str]:
@@ -112,27 +98,6 @@ def _environment(hardware: Hardware, workers: int) -> dict[str, str]:
     if hardware.processes > 1 or not hardware.gpus:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // hardware.processes)))
     return environment
-
-
-def _follow(lines: Iterable[str], log: Path, max_iters: int) -> list[str]:
-    """Write output to the log and progress to a bar; return the last lines."""
-    tail: deque[str] = deque(maxlen=_TAIL)
-    state: dict[str, float] = {}
-    with log.open("a") as file, tqdm(total=max_iters, desc="train", unit="iter", mininterval=1) as bar:
-        for line in lines:
-            if not line.startswith(PROGRESS):
-                file.write(line)
-                file.flush()
-                if "Extension modules:" not in line:
-                    tail.append(line)
-                continue
-            news = json.loads(line.removeprefix(PROGRESS))
-            if not state:  # a resumed training does not start at zero
-                bar.initial = bar.n = news["iter"]
-            state |= news
-            bar.set_postfix({k: f"{v:.3f}" for k, v in state.items() if k != "iter"}, refresh=False)
-            bar.update(state["iter"] - bar.n)
-    return list(tail)
 
 
 def _die_with_parent() -> None:

@@ -1,7 +1,4 @@
-"""The training process: ``python -m lib.training.worker CONFIG [PROCESSES]`` reads a config and trains as it says.
-
-Several processes are started by torchrun. An exception is left in torch's error file (``TORCHELASTIC_ERROR_FILE``).
-"""
+"""The training process, ``python -m lib.training.worker CONFIG [PROCESSES]``; several are started by torchrun."""
 
 from __future__ import annotations
 
@@ -12,11 +9,12 @@ import sys
 
 import torch
 from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
 
+@record
 def work(config: str) -> None:
-    """Train in this process, one of ``WORLD_SIZE``."""
+    """Train in this process, one of ``WORLD_SIZE``; an exception is left in ``TORCHELASTIC_ERROR_FILE``."""
     from mmengine import Config
     from mmengine.registry import RUNNERS
 
@@ -25,17 +23,12 @@ def work(config: str) -> None:
         torch.distributed.init_process_group("gloo")
     RUNNERS.build(cfg).train()
     if torch.distributed.is_initialized():
-        _leave()
-
-
-def _leave() -> None:
-    """End this process at once: threads of sharded training may abort it while the interpreter shuts down."""
-    torch.distributed.destroy_process_group()
-    for child in multiprocessing.active_children():
-        child.terminate()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+        torch.distributed.destroy_process_group()
+        for child in multiprocessing.active_children():
+            child.terminate()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # threads of sharded training may abort the process while the interpreter shuts down
 
 
 def start(config: str, processes: int) -> None:
@@ -53,8 +46,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 2 and int(sys.argv[2]) > 1:
         start(sys.argv[1], int(sys.argv[2]))
     else:
-        try:
-            work(sys.argv[1])
-        except Exception as error:
-            get_error_handler().record_exception(error)
-            raise
+        work(sys.argv[1])

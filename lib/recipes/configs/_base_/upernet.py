@@ -1,7 +1,17 @@
-# UperNet with an auxiliary FCN head. A recipe adds `model.backbone` and the heads' `in_channels`.
-_base_ = ["preprocessor.py"]
-
+# Normalised RGB, padded to the crop, and UperNet with an auxiliary FCN head.
+# A recipe adds `model.backbone` and the heads' `in_channels`.
 model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(
+        type="SegDataPreProcessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode="whole"),
     decode_head=dict(
         type="UPerHead",
         in_index=[0, 1, 2, 3],
