@@ -1,7 +1,5 @@
 """The kinds of data set that a recipe can train on: the competition's, and those of public checkpoints."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

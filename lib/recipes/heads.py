@@ -1,7 +1,5 @@
 """Decode heads by name, for any backbone of four stages."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

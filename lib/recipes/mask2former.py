@@ -1,7 +1,5 @@
 """mmseg's Mask2Former head, answering with logits as the other heads do; importing this module registers it."""
 
-from __future__ import annotations
-
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS

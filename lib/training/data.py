@@ -1,7 +1,5 @@
 """Training data: the competition's layout as a data set of mmseg, and source crops transformed while training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

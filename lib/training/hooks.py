@@ -1,7 +1,5 @@
 """Hooks of the training, and its checkpoint files' backend; importing this module registers them."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Start the training processes and follow them: a notebook stays responsive, and several GPUs can be used."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

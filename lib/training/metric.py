@@ -1,7 +1,5 @@
 """The validation metric, from the confusion matrix that all scores share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

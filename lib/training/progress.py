@@ -1,7 +1,5 @@
 """Progress of a training: a line of output for each state, and the bar that follows these lines."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 

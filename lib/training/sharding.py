@@ -4,8 +4,6 @@ Checkpoints hold whole weights under their usual names, so a training can resume
 processes compute the same blocks at the same time; in validation that needs images of one size, as 01 writes them.
 """
 
-from __future__ import annotations
-
 import torch
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS

@@ -1,7 +1,5 @@
 """The training process, ``python -m lib.training.worker CONFIG [PROCESSES]``; several are started by torchrun."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

@@ -3,8 +3,6 @@
 Images are ``float (N, 3, H, W)``, labels ``int64 (N, H, W)``. Generators are on the CPU: equal choices on every device.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 A resumed training therefore sees the same crops as an undisturbed one, whatever the number of loader processes.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Iterator

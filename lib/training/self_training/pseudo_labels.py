@@ -1,7 +1,5 @@
 """Pseudo-labels: the teacher's classes of target pixels, their confidence, and class shares that match the source's."""
 
-from __future__ import annotations
-
 import math
 
 import torch
