@@ -183,6 +183,7 @@ def _runtime(cfg: Config, seed: int) -> dict:
     if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
     backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+    logger = dict(type="LoggerHook", interval=20, log_metric_by_epoch=False)
     checkpoint = dict(
         type="CheckpointHook",
         by_epoch=False,
@@ -197,16 +198,9 @@ def _runtime(cfg: Config, seed: int) -> dict:
         default_scope="mmseg",
         custom_imports=dict(imports=imports, allow_failed_imports=False),
         randomness=dict(seed=seed),
-        log_level="INFO",
         log_processor=dict(by_epoch=False, window_size=20),
         visualizer=dict(type="SegLocalVisualizer", vis_backends=backends, name="visualizer"),
-        default_hooks=dict(
-            timer=dict(type="IterTimerHook"),
-            logger=dict(type="LoggerHook", interval=20, log_metric_by_epoch=False),
-            param_scheduler=dict(type="ParamSchedulerHook"),
-            sampler_seed=dict(type="DistSamplerSeedHook"),
-            checkpoint=checkpoint,
-        ),
+        default_hooks=dict(logger=logger, checkpoint=checkpoint),
         custom_hooks=[*cfg.get("custom_hooks", []), *(dict(type=name) for name in hooks)],
     )
 

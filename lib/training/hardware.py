@@ -34,8 +34,7 @@ class Hardware:
 def device_entries(cfg: Config, hardware: Hardware, amp: bool | str) -> dict:
     """Return the entries of a config that differ by device and number of processes."""
     gloo = hardware.processes > 1 and not hardware.gpus
-    mp_cfg = dict(mp_start_method="fork", opencv_num_threads=0)
-    environment = dict(cudnn_benchmark=True, mp_cfg=mp_cfg, dist_cfg=dict(backend="gloo" if gloo else "nccl"))
+    environment = dict(cudnn_benchmark=True, dist_cfg=dict(backend="gloo" if gloo else "nccl"))
     entries: dict[str, Any] = dict(amp=amp, env_cfg=environment)
     if hardware.gpus and amp:
         entries["optim_wrapper"] = dict(cfg.optim_wrapper) | mixed_precision(amp, hardware.bf16, cfg.shard)

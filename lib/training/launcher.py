@@ -15,8 +15,8 @@ from lib.run import Run
 from lib.training.hardware import Hardware
 from lib.training.progress import progress_bar
 
+# Exit codes of a process that neither Python nor a person ended.
 _CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
-"""Exit codes of a process that neither Python nor a person ended."""
 
 
 def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
@@ -51,7 +51,7 @@ def _in_words(code: int) -> str:
     return f"exit code {code}" + (f" ({signal.Signals(-code).name})" if code < 0 else "")
 
 
-def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[int, str, list[str]]:
+def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[int, str, deque[str]]:
     """Return the first failed process's exit code (-N: signal N), its exception as text, and the last output."""
     tail: deque[str] = deque(maxlen=30)  # that an error shows
     command = [sys.executable, "-m", "lib.training.worker", str(run.config), str(hardware.processes)]
@@ -78,7 +78,7 @@ def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[
         finally:
             code = child.wait()
         error = read_json(error_file).get("message", {}).get("message", "")
-    return 128 - code if code > 128 else code, error, list(tail)
+    return 128 - code if code > 128 else code, error, tail
 
 
 def _environment(hardware: Hardware, workers: int) -> dict[str, str]:

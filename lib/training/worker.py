@@ -1,4 +1,7 @@
-"""The training process, ``python -m lib.training.worker CONFIG [PROCESSES]``; several are started by torchrun."""
+"""The training process: ``python -m lib.training.worker CONFIG [PROCESSES]``.
+
+Several processes are started by torchrun. An exception is left in torch's error file (``TORCHELASTIC_ERROR_FILE``).
+"""
 
 import logging
 import multiprocessing
@@ -7,12 +10,11 @@ import sys
 
 import torch
 from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 
 
-@record
 def work(config: str) -> None:
-    """Train in this process, one of ``WORLD_SIZE``; an exception is left in ``TORCHELASTIC_ERROR_FILE``."""
+    """Train in this process, one of ``WORLD_SIZE``."""
     from mmengine import Config
     from mmengine.registry import RUNNERS
 
@@ -44,4 +46,8 @@ if __name__ == "__main__":
     if len(sys.argv) > 2 and int(sys.argv[2]) > 1:
         start(sys.argv[1], int(sys.argv[2]))
     else:
-        work(sys.argv[1])
+        try:
+            work(sys.argv[1])
+        except Exception as error:
+            get_error_handler().record_exception(error)
+            raise
