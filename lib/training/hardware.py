@@ -38,7 +38,7 @@ def device_entries(cfg: Config, hardware: Hardware, amp: bool | str) -> dict:
     entries: dict[str, Any] = dict(amp=amp, env_cfg=environment)
     if hardware.gpus and amp:
         entries["optim_wrapper"] = dict(cfg.optim_wrapper) | mixed_precision(amp, hardware.bf16, cfg.shard)
-    if not hardware.gpus:
+    if not hardware.gpus:  # a config consists of literals
         entries["model"] = ast.literal_eval(repr(cfg.model.to_dict()).replace("'SyncBN'", "'BN'"))
     if hardware.processes > 1:
         entries["launcher"] = "pytorch"
