@@ -165,15 +165,14 @@ def _is_worth_showing(output) -> bool:
 
 def write_scores(run_folder: Path, baseline: Path, data: Path) -> None:
     """Write the IoU of the demo and of its baseline to ``benchmarks/results/demo.json``."""
-    from lib.files import read_yaml
-    from lib.run import Run
+    from lib.run import Run, iteration
     from lib.submission.score import score_submission
 
     size, runs = (960, 540), []
     for title, folder in (("augmented", run_folder), ("only resized", baseline)):
         iou = score_submission(Run(folder).submission, data / "withheld" / "test_gt", size)
         runs.append({"title": title, "iou": {name: round(float(value), 5) for name, value in iou.items()}})
-    iterations = read_yaml(run_folder / "run.yaml")["train"]["parameters"]["max_iters"]
+    iterations = iteration(Run(run_folder).checkpoints()[-1])
     found = {"size": size, "iters": iterations, "runs": runs}
     (tables.RESULTS / "demo.json").write_text(json.dumps(found, indent=1) + "\n")
 
