@@ -47,6 +47,8 @@ def _parameters(_context: click.Context, _option: click.Parameter, pairs: tuple[
     """Read the values of ``-p NAME VALUE`` as YAML."""
     values = {}
     for name, text in pairs:
+        if name in _OWN:
+            raise click.BadParameter(f"{name} is not set by -p (expected: --{name})")
         try:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -97,7 +99,9 @@ def run(recipe: str | None, parameters: dict, **given: Any) -> None:
     """Execute the notebooks: from images to a checked submission.csv."""
     from lib.pipeline import run_notebooks
 
-    run_notebooks(parameters=parameters | ({"recipe": recipe} if recipe else {}), **given)
+    done = run_notebooks(parameters=parameters | ({"recipe": recipe} if recipe else {}), **given)
+    if given["last"] == STAGES[-1]:
+        click.echo(f"{done.submission}: checked against the masks")
 
 
 @main.command()

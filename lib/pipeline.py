@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ def _check(given: Mapping[str, Any], chosen: list[str]) -> None:
     known = {name for stage in STAGES.values() for name in stage.options.names()}
     if unknown := sorted(set(given) - known):
         listed = ", ".join(sorted(known - {"data", "out", "overwrite"}))
-        raise InputError(f"option {unknown[0]!r} is in none of the notebooks (there are: {listed})")
+        close = "".join(f"did you mean {name}? " for name in get_close_matches(unknown[0], known, 1))
+        raise InputError(f"option {unknown[0]!r} is in none of the notebooks ({close}There are: {listed})")
     for stage in STAGES.values():
         stage.options.collect(given)
     if "recipe" in given and "train" in chosen:

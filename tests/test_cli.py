@@ -52,6 +52,16 @@ def test_values_that_are_not_yaml_are_refused(tmp_path):
     assert done.exit_code != 0 and "max_iters '[1,' is not YAML" in done.stderr
 
 
+def test_what_the_command_sets_itself_is_not_set_by_p(tmp_path):
+    done = fisheye("run", "--data", tmp_path, "--out", tmp_path, "-p", "data", "elsewhere")
+    assert done.exit_code != 0 and "expected: --data" in done.stderr
+
+
+def test_an_unknown_variant_is_refused():
+    done = fisheye("zoo", "--variant", "q")
+    assert done.exit_code != 0 and "'q' is not one of" in done.stderr
+
+
 def test_check_data_reports(sample):
     shown = fisheye("check", "data", sample)
     assert shown.exit_code == 0 and "no faults" in shown.stdout

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from lib.recipes import compose, datasets, heads
+
 SIZE: dict[str, Any] = {"nargs": 2, "type": click.IntRange(1, 2**15 - 1), "metavar": "WIDTH HEIGHT"}
 """Arguments of an option that is a width and a height in pixels."""
 
@@ -37,9 +39,9 @@ def rehearse(data: str, out: str, seed: int) -> None:
 
 
 @click.command()
-@click.option("--variant", multiple=True, help="Only this variant; repeatable.")
-@click.option("--head", multiple=True, help="Only this head; repeatable.")
-@click.option("--data", multiple=True, help="Only this kind of data set; repeatable.")
+@click.option("--variant", multiple=True, type=click.Choice(tuple(compose.TRAINING)), help="Only this one; repeatable.")
+@click.option("--head", multiple=True, type=click.Choice(heads.HEADS), help="Only this one; repeatable.")
+@click.option("--data", multiple=True, type=click.Choice(tuple(datasets.DATA)), help="Only this one; repeatable.")
 @click.option("--batch", type=int, default=2, show_default=True, help="Crops per GPU, for the memory estimate.")
 def zoo(variant, head, data, batch: int) -> None:
     """List the composed recipes with parameters, multiply-adds and estimated memory."""
