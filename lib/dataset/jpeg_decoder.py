@@ -39,18 +39,20 @@ class JpegDecoder:
 
         A damaged byte that still decodes, to other colours, causes no warning.
         """
-        child = self._idle.get() or self._start()
-        assert child.stdin and child.stderr
-        said = b""
-        with suppress(BrokenPipeError):
-            child.stdin.write(os.fsencode(path).hex().encode() + b"\n")
-        while not said.endswith(_DONE):
-            part = child.stderr.read(1 << 16)
-            if not part:  # a crash; the next file gets another process
-                self._idle.put(None)
-                return "the decoder crashes"
-            said += part
-        self._idle.put(child)
+        child, said = self._idle.get(), b""
+        try:
+            child = child or self._start()
+            assert child.stdin and child.stderr
+            with suppress(BrokenPipeError):
+                child.stdin.write(os.fsencode(path).hex().encode() + b"\n")
+            while not said.endswith(_DONE):
+                part = child.stderr.read(1 << 16)
+                if not part:
+                    child = None  # the next file gets another process
+                    return "the decoder crashes"
+                said += part
+        finally:
+            self._idle.put(child)
         return said.removesuffix(_DONE).partition(b"\n")[0].decode(errors="replace")
 
     def _start(self) -> subprocess.Popen:
