@@ -87,7 +87,7 @@ def load(path: str | Path) -> tuple[bytes, Header]:
     elif data.startswith(_JPEG):
         header = _jpeg_header(path, data)
     else:
-        data = _without_orientation(data)
+        data = _without_orientation(path, data) if data[:4] in _TIFF else data
         header = _other_header(path, data)
     width, height = header.size
     if not 0 < width * height <= max_pixels():
@@ -212,6 +212,8 @@ def _other_header(path: str | Path, data: bytes) -> Header:
         bits = max(tags.get(_BITS, (16 if mode.startswith("I") else 8,)))
         signed, white_is_zero = 2 in tags.get(_SAMPLE_FORMAT, ()), tags.get(_PHOTOMETRIC) == 0
         header = Header(str(image.format), image.size, bits, mode, signed, white_is_zero)
+    if header.format == "TIFF" and data[:4] not in _TIFF:  # BigTIFF, and swapped bytes that Pillow accepts
+        raise unreadable(path)
     _refuse_frames(path, frames)
     return header
 
@@ -221,17 +223,17 @@ def _refuse_frames(path: str | Path, frames: int) -> None:
         raise InputError(Fault(path, f"{frames} frames (expected: one)", "Store one image per file."))
 
 
-def _without_orientation(data: bytes) -> bytes:
+def _without_orientation(path: str | Path, data: bytes) -> bytes:
     """Return a TIFF's bytes with the orientation tag at its default; readers would turn the image by it."""
-    if (order := _TIFF.get(data[:4])) is None:
-        return data
+    order = _TIFF[data[:4]]
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
         (number,) = struct.unpack_from(f"{order}H", data, start)
-        for entry in range(start + 2, start + 2 + 12 * number, 12):
-            if struct.unpack_from(f"{order}H", data, entry) == (_ORIENTATION,):
-                upright = struct.pack(f"{order}HHIHH", _ORIENTATION, 3, 1, 1, 0)  # one 16-bit number: 1
-                return data[:entry] + upright + data[entry + 12 :]
+        struct.unpack_from(f"{order}I", data, start + 2 + 12 * number)  # Pillow reads a cut directory as a short one
     except struct.error:
-        pass  # Pillow refuses it
+        raise unreadable(path) from None
+    for entry in range(start + 2, start + 2 + 12 * number, 12):
+        if struct.unpack_from(f"{order}H", data, entry) == (_ORIENTATION,):
+            upright = struct.pack(f"{order}HHIHH", _ORIENTATION, 3, 1, 1, 0)  # one 16-bit number: 1
+            data = data[:entry] + upright + data[entry + 12 :]
     return data

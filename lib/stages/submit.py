@@ -30,7 +30,7 @@ class SubmitOptions(Options):
         """Return the digests of the tables and masks that the submission is made from."""
         run, data = Run(self.out), Path(self.data)
         tables = run.digests([data / "test.csv", data / "sample_submission.csv"], data)
-        return tables | run.digests(sorted(run.masks.glob("*.png")), run.folder)
+        return tables | run.digests(sorted(run.masks.glob("[!.]*.png")), run.folder)
 
 
 def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:

@@ -32,7 +32,7 @@ def score_submission(
     """
     submission, labels = Path(submission), Path(labels)
     table = layout.read_table(submission, COLUMNS)
-    images = sorted(path.stem for path in labels.glob("*.png"))
+    images = sorted(path.stem for path in labels.glob("[!.]*.png"))  # a Mac puts "._" files beside them
     if not images:
         found = "no PNG, looked for the labels of the test images" if labels.is_dir() else "no such folder"
         raise InputError(Fault(labels, found, "Pass the folder with <id>.png per test image."))
