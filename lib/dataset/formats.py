@@ -23,6 +23,8 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TIFF = {b"II*\0": "<", b"MM\0*": ">"}
 _OTHERS = ("TIFF", "BMP", "WEBP", "JPEG2000", "GIF", "PPM", "AVIF")  # that both Pillow and OpenCV read
 _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 339  # TIFF tags
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # a PNG's chunks that no reader may skip
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # bits of a PNG's colour types
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG's colour types
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _BLOCK = 1 << 22  # bytes that are inflated at once
@@ -151,23 +153,31 @@ def png_data_fault(data: bytes, header: Header) -> str:
 
 def _png_header(path: str | Path, data: memoryview) -> Header:
     """Check the chunks (PNG specification, 5.3): length, type, content, checksum of type and content."""
-    start, kind, frames = len(_PNG), b"", 1
+    start, kind, frames, kinds = len(_PNG), b"", 1, []
     try:
         while kind != b"IEND":
             length, kind = struct.unpack_from(">I4s", data, start)
             end = start + 12 + length
             if struct.unpack_from(">I", data, end - 4) != (zlib.crc32(data[start + 4 : end - 4]),):
                 raise InputError(Fault(path, f"damaged PNG (wrong checksum at byte {start})", _COPY))
-            if kind == b"acTL":
+            if not kind.isalpha() or (kind[:1].isupper() and kind not in _CRITICAL):
+                raise InputError(Fault(path, f"damaged PNG (unknown chunk at byte {start})", _COPY))
+            if kind == b"acTL" and length == 8:
                 frames = struct.unpack_from(">I", data, start + 8)[0]
+            kinds.append(kind)
             start = end
     except struct.error:  # the data end before
         raise InputError(Fault(path, "truncated PNG (no IEND chunk)", _COPY)) from None
-    if data[8:16] != b"\0\0\0\x0dIHDR":
+    if data[8:16] != b"\0\0\0\x0dIHDR" or kinds.count(b"IHDR") != 1:
         raise unreadable(path)
     width, height, bits, colour, *methods = struct.unpack_from(">IIBBBBB", data, 16)
-    if colour not in _CHANNELS or bits not in (1, 2, 4, 8, 16) or methods not in ([0, 0, 0], [0, 0, 1]):
-        raise unreadable(path)
+    if bits not in _DEPTHS.get(colour, ()) or methods not in ([0, 0, 0], [0, 0, 1]):
+        raise InputError(Fault(path, f"damaged PNG (colour type {colour} of {bits} bits)", _COPY))
+    first, parts = kinds.index(b"IDAT") if b"IDAT" in kinds else 0, kinds.count(b"IDAT")
+    if kinds[first : first + parts] != [b"IDAT"] * parts:
+        raise InputError(Fault(path, "damaged PNG (other chunks among the pixels)", _COPY))
+    if kinds.count(b"PLTE") > 1 or (colour == 3 and b"PLTE" not in kinds[:first]):
+        raise InputError(Fault(path, "damaged PNG (palette missing or repeated)", _COPY))
     _refuse_frames(path, frames)
     return Header("PNG", (width, height), bits, str(colour))
 

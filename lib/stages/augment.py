@@ -95,7 +95,8 @@ def augment(options: AugmentOptions) -> Path:
     """
     run = Run(options.out)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
-    layout.check(options.data, _READ)
+    for warning in layout.check(options.data, _READ).warnings:
+        print(f"warning: {warning}")
     folder = run.claim("augment", options, options.overwrite)
     if run.is_done("augment", options):
         return folder

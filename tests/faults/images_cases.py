@@ -281,7 +281,16 @@ image_refused(
     "tif",
 )
 image_refused("PNG of 3 bits", png(LABEL, 8, 0).replace(struct.pack(">BB", 8, 0), b"\3\0", 1), "damaged PNG")
-image_refused("PNG of colour type 5", png(LABEL, 8, 5), "not an image")
+image_refused("PNG of colour type 5", png(LABEL, 8, 5), "colour type 5")
+PIXELS = zlib.compress(b"".join(b"\0" + row.tobytes() for row in LABEL))
+PARTS = chunk(b"IDAT", PIXELS[:50]), chunk(b"IDAT", PIXELS[50:])
+IHDR = png(LABEL)[:33]
+image_is("pixels in two chunks", IHDR + b"".join(PARTS) + png(LABEL)[-12:], cv2.merge([LABEL] * 3))
+image_refused(
+    "pixels in chunks apart", IHDR + chunk(b"tEXt", b"a\0b").join(PARTS) + png(LABEL)[-12:], "among the pixels"
+)
+image_refused("palette PNG without a palette", png(LABEL, 8, 3), "palette missing")
+image_refused("PNG of an unknown critical chunk", png(LABEL, before=chunk(b"ABCD", b"")), "unknown chunk")
 image_refused("PNG without IHDR", SIGNATURE + chunk(b"IEND", b""), "not an image")
 image_refused("PNG with a chunk longer than the file", SIGNATURE + b"\x7f\xff\xff\xffIHDR", "truncated")
 image_refused("PNG with an unknown filter", png(LABEL, data=zlib.compress(b"\7" * HEIGHT * (WIDTH + 1))), "filter")
