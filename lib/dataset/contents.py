@@ -41,8 +41,7 @@ def faults(folder: Path, rows: Rows) -> list[Fault]:
         if largest < _QUARTER:
             text = f"16-bit, but no image of {split} has a value above {largest} (expected: the range 0–65535)"
             found.append(Fault(path, text, "Scale the values to 16 bits, or convert to 8 bits."))
-        counts = _total(of_split)
-        if split == "train_source" and counts.any() and not counts[:IGNORE].any():
+        if split == "train_source" and of_split and all(map(_is_unlabelled, of_split)):
             text = f"every pixel of every label is {IGNORE}, unlabelled"
             found.append(Fault(folder / f"{split}.csv", text, "Re-export the labels as class ids."))
     return found
@@ -68,6 +67,10 @@ def _palette_faults(rows: Sequence[Row]) -> list[Fault]:
                 found.append(Fault(row.label_path, f"{text} (expected: one palette)", remedy))
                 break
     return found
+
+
+def _is_unlabelled(row: Row) -> bool:
+    return row.counts is not None and not row.counts[:IGNORE].any()
 
 
 def _total(rows: Sequence[Row]) -> np.ndarray:
@@ -110,7 +113,7 @@ def _class_warnings(split: str, rows: Sequence[Row], classes: int) -> list[str]:
         found.append(f"all labels hold {present[0] if present else IGNORE} alone.")
     elif absent and split == "train_source":
         found.append(f"classes that never occur: {', '.join(absent)}.")
-    unlabelled = [row.id for row in rows if row.counts is not None and not row.counts[:IGNORE].any()]
+    unlabelled = [row.id for row in rows if _is_unlabelled(row)]
     if unlabelled and present:
         found.append(f"labels that hold {IGNORE} alone: {_listed(unlabelled)}.")
     return found

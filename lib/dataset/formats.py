@@ -160,7 +160,7 @@ def _png_header(path: str | Path, data: memoryview) -> Header:
             end = start + 12 + length
             if struct.unpack_from(">I", data, end - 4) != (zlib.crc32(data[start + 4 : end - 4]),):
                 raise InputError(Fault(path, f"damaged PNG (wrong checksum at byte {start})", _COPY))
-            if not kind.isalpha() or (kind[:1].isupper() and kind not in _CRITICAL):
+            if not (kind.isalpha() and kind[2:3].isupper()) or (kind[:1].isupper() and kind not in _CRITICAL):
                 raise InputError(Fault(path, f"damaged PNG (unknown chunk at byte {start})", _COPY))
             if kind == b"acTL" and length == 8:
                 frames = struct.unpack_from(">I", data, start + 8)[0]

@@ -69,7 +69,7 @@ def check_image(path: str | Path, decoder: JpegDecoder) -> ImageFacts:
     elif found := png_data_fault(data, header):
         raise InputError(Fault(path, found, _COPY))
     if header.bits == 16:
-        largest = int(_decode(path, data, cv2.IMREAD_UNCHANGED).max())
+        largest = int(np.atleast_3d(_decode(path, data, cv2.IMREAD_UNCHANGED))[..., :3].max())  # without alpha
     return ImageFacts(header.size, hashlib.sha256(data).digest(), largest)
 
 

@@ -10,9 +10,8 @@ from PIL import Image
 
 from lib.dataset import image_files
 from lib.dataset.formats import max_pixels
-from lib.dataset.jpeg_decoder import JpegDecoder
 from lib.errors import InputError
-from tests.faults.image_builder import adam7, chunk, ids, palette_chunk, photo, png, saved
+from tests.faults.image_builder import adam7, check_image, chunk, ids, palette_chunk, photo, png, saved
 
 _COLOURS = [(7 * i, 255 - i, 3 * i) for i in range(12)]
 _WHOLE = (
@@ -31,7 +30,6 @@ _WHOLE = (
     saved(photo(0, 48, 32)[..., 0], "JPEG", restart_marker_rows=1),
 )
 _NUMBERS = (0, 1, 2, 3, 7, 8, 15, 16, 17, 255, 256, 65535, 100_000, 2**31 - 1, 2**31, 2**32 - 1)
-_DECODERS: list[JpegDecoder] = []  # kept from one seed to the next: a process takes longer to start than to decode
 
 
 def one(seed: int, folder: Path) -> bool:
@@ -53,10 +51,8 @@ def one(seed: int, folder: Path) -> bool:
 
 
 def _image_accepted(path: Path) -> bool:
-    if not _DECODERS:
-        _DECODERS.append(JpegDecoder(1))
     try:
-        size = image_files.check_image(path, _DECODERS[0]).size
+        size = check_image(path).size
     except InputError:
         return False
     assert 0 < size[0] * size[1] <= max_pixels()

@@ -11,8 +11,10 @@ from PIL import Image
 
 from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES
+from lib.dataset.jpeg_decoder import JpegDecoder
 
 WIDTH, HEIGHT = 16, 12
+DECODER = JpegDecoder(1)  # its process ends with this one; starting one takes longer than all cases
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -122,3 +124,8 @@ def data_set(folder: Path) -> Path:
         layout.write_table(folder / f"{split}.csv", columns, rows)
     layout.write_sample(folder, ["test_0", "test_1"])
     return folder
+
+
+def check_image(path: Path) -> image_files.ImageFacts:
+    """Check an image file as ``layout.check`` does."""
+    return image_files.check_image(path, DECODER)

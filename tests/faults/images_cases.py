@@ -16,13 +16,13 @@ from PIL import Image
 
 from lib.dataset import image_files, layout
 from lib.dataset.classes import IGNORE, PALETTE
-from lib.dataset.jpeg_decoder import JpegDecoder
 from lib.submission.score import score_submission
 from tests.faults.image_builder import (
     HEIGHT,
     SIGNATURE,
     WIDTH,
     adam7,
+    check_image,
     chunk,
     data_set,
     ids,
@@ -47,11 +47,6 @@ def case(name: str) -> Callable:
         return function
 
     return register
-
-
-def check_image(path: Path) -> image_files.ImageFacts:
-    with JpegDecoder(1) as decoder:
-        return image_files.check_image(path, decoder)
 
 
 def label_is(name: str, content: bytes, expected: np.ndarray, suffix: str = "png") -> None:
@@ -535,6 +530,15 @@ for name, factor in (("8", 1), ("10", 4), ("12", 16), ("14", 64)):
     @case(f"set: values of {name} bits in 16-bit images")
     def dark(folder: Path, factor=factor) -> None:
         refused(layout.check, deep(folder, factor), naming="no image of train_target has a value above")
+
+
+@case("set: values of 12 bits in opaque 16-bit images")
+def dark_and_opaque(folder: Path) -> None:
+    deep(folder, 16)
+    for i in range(2):
+        samples = np.dstack([photo(i).astype(np.uint16) * 16, np.full((HEIGHT, WIDTH), 65535, np.uint16)])
+        write(folder / "image" / f"train_target_{i}.png", png(samples, 16, 6))
+    refused(layout.check, folder, naming="no image of train_target has a value above")
 
 
 @case("set: 16-bit images of the full range are fine")
