@@ -102,7 +102,9 @@ def max_pixels() -> int:
     """Return the largest number of pixels of an image: ``MAX_PIXELS``, or the environment variable's."""
     value = os.environ.get(PIXELS_VARIABLE, str(MAX_PIXELS))
     if not value.isdecimal() or len(value) > 18:
-        raise InputError(f"{PIXELS_VARIABLE}: {value!r} (expected: a number of pixels)")
+        raise InputError(
+            Fault(PIXELS_VARIABLE, f"{value[:20]!r} (expected: a number of pixels)", "Correct or unset it.")
+        )
     return int(value)
 
 

@@ -598,9 +598,7 @@ for name, value in (
 
     @case(f"limit of pixels: {name}")
     def limit(folder: Path, value=value) -> None:
-        with_limit(
-            value, partial(refused, image_files.read_image, write(folder / "a.png", png(LABEL)), naming="FISHEYE")
-        )
+        with_limit(value, partial(refused, layout.check, data_set(folder), naming="FISHEYE_MAX_PIXELS: "))
 
 
 def with_limit(value: str, work: Callable[[], None]) -> None:
