@@ -41,12 +41,14 @@ def read_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV with at least one row and these columns, as strings; raise InputError otherwise."""
     expected = f"(expected: a CSV with the columns {', '.join(columns)})"
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except OSError as error:
         found = f"{error.strerror}, looked in {Path(path).absolute().parent} {expected}"
         raise InputError(Fault(path, found, "Restore the file or correct the path.")) from None
     except ValueError as error:  # pandas' parser errors and undecodable text
         raise InputError(Fault(path, f"{str(error).strip()} {expected}", "Write the CSV again.")) from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes cells beyond the header for an index
+        raise InputError(Fault(path, f"rows with more cells than the header {expected}", "Write the CSV again."))
     missing = [column for column in columns if column not in table]
     if missing:
         found = f"only the columns {', '.join(map(str, table.columns))} {expected}"

@@ -11,6 +11,7 @@ from lib.dataset import layout
 from lib.errors import InputError
 from lib.options import Options, option
 from lib.run import Run
+from lib.submission.masks import check_masks, check_proportions
 from lib.submission.table import SIZE, write_submission
 
 Side = Annotated[int, Ge(1), Le(2**15 - 1)]  # OpenCV's limit
@@ -25,6 +26,9 @@ class SubmitOptions(Options):
     submission_size: Annotated[list[Side], Len(2, 2)] = option(
         list(SIZE), "width and height of the submitted masks", expected="width and height in pixels, such as [960, 540]"
     )
+    stretch_masks: bool = option(
+        False, "allow a submission_size of other proportions than the test images", identity=False
+    )
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the tables and masks that the submission is made from."""
@@ -34,13 +38,27 @@ class SubmitOptions(Options):
 
 
 def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
-    """Write ``submission.csv`` from the masks in the run folder; return it with its class frequencies."""
+    """Write ``submission.csv`` from the masks in the run folder; return it with its class frequencies.
+
+    An earlier submission is replaced; one of another size is mentioned.
+
+    Raises:
+        InputError: tables, masks or a size that do not belong together; an earlier submission is kept.
+    """
     run = Run(options.out)
     layout.read_sample(options.data)
     if not run.masks.is_dir():
         raise InputError(f"{run.masks} does not exist. Run 03_infer for this run folder first.")
+    width, height = options.submission_size
+    images = check_masks(run.masks, options.data)
+    if not options.stretch_masks:
+        check_proportions((width, height), images)
+    entry = run.entry("submit")
+    former = entry["parameters"]["submission_size"] if entry else None
+    if run.submission.exists() and former != options.submission_size:
+        earlier = "{}×{}".format(*former) if former else "an unrecorded size"
+        print(f"{run.submission}: masks of {earlier} are replaced by masks of {width}×{height}", flush=True)
     with run.recorded("submit", options) as results:
-        width, height = options.submission_size
         frequencies = write_submission(run.submission, run.masks, options.data, (width, height))
         results["submission"] = run.submission.name
     return run.submission, frequencies

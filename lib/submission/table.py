@@ -57,7 +57,7 @@ def check_submission(
     pixels (0-1), ``images`` the number of images in which the class occurs.
     """
     submission = Path(submission)
-    table = layout.read_table(submission, COLUMNS)
+    table = read_submission(submission)
     found, expected = table["id"].tolist(), layout.read_sample(data)
     raise_faults(submission.parent, layout.compare_ids(submission, found, expected, "sample_submission.csv"))
     for line, (row, wanted) in enumerate(zip(found, expected, strict=True), start=2):
@@ -81,6 +81,15 @@ def check_submission(
     counts = np.array(per_image(compare, images, submission.parent, "check"))
     shares = counts.sum(axis=0) / (len(images) * size[0] * size[1])
     return pd.DataFrame({"pixels": shares, "images": (counts > 0).sum(axis=0)}, index=pd.Index(CLASSES, name="class"))
+
+
+def read_submission(path: Path) -> pd.DataFrame:
+    """Read the table, as strings. Byte order mark, line ends and quotes may be any that leave the cells the same."""
+    table = layout.read_table(path, COLUMNS)
+    if tuple(table.columns) != COLUMNS:
+        found = f"the columns {', '.join(table.columns)} (expected: {', '.join(COLUMNS)}, in this order)"
+        raise InputError(Fault(path, found, "Write the submission again."))
+    return table
 
 
 def per_image(work: Callable, images: Sequence[str], folder: str | Path, title: str) -> list:
