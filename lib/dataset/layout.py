@@ -41,7 +41,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV with at least one row and these columns, as strings; raise InputError otherwise."""
     expected = f"(expected: a CSV with the columns {', '.join(columns)})"
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except OSError as error:
         found = f"{error.strerror}, looked in {Path(path).absolute().parent} {expected}"
         raise InputError(Fault(path, found, "Restore the file or correct the path.")) from None
