@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from lib.errors import InputError
+from lib.errors import InputError, shortened
 
 ABSENT = "-1"  # run lengths of a class that does not occur
-_SHOWN = 40  # characters of faulty run lengths that a message repeats
 
 
 def encode_mask(mask: np.ndarray) -> str:
@@ -24,7 +23,7 @@ def decode_mask(text: str, size: tuple[int, int]) -> np.ndarray:
         numbers = np.array([int(word) for word in text.split()], dtype=np.int64)
     except (ValueError, OverflowError):
         numbers = np.zeros(0, dtype=np.int64)
-    found = f"run lengths {text[:_SHOWN] + '…' if len(text) > _SHOWN else text!r}"
+    found = f"run lengths '{shortened(text)}'"
     # Other spellings of a number, such as 007, +7, 1_0 or ٧, and other spaces are read differently elsewhere.
     plain = " ".join(map(str, numbers.tolist())) == text
     if not plain or numbers.size == 0 or numbers.size % 2 or numbers.min() < 1:

@@ -1,6 +1,7 @@
 """The score of a submission: IoU per class over all pixels of all images together."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pandas as pd
 from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, IGNORE
 from lib.diagnostics.metrics import confusion_matrix, iou
-from lib.errors import Fault, InputError, attempt, raise_faults
+from lib.errors import Fault, InputError, attempt, raise_faults, shortened
 from lib.submission.run_length import last_pixel
-from lib.submission.table import SIZE, decode_row, per_image, read_mask, read_submission
+from lib.submission.table import COLUMNS, SIZE, decode_row, per_image, read_mask
 
 
 def score_submission(
@@ -31,7 +32,7 @@ def score_submission(
         InputError: missing or faulty labels, rows that do not belong to them, malformed rows, a wrong or unclear size.
     """
     submission, labels = Path(submission), Path(labels)
-    table = read_submission(submission)
+    table = layout.read_table(submission, COLUMNS, exact=True)
     images = _labelled_images(submission, table["id"].tolist(), labels)
     size = submission_size or _infer_size(submission, table["mask_rle"], labels, images)
     runs = dict(zip(table["id"], table["mask_rle"], strict=True))
@@ -50,23 +51,32 @@ def score_submission(
 
 def _labelled_images(submission: Path, rows: Sequence[str], labels: Path) -> list[str]:
     """Return the ids of the labels, which have to be those of the submission's rows."""
-    images = sorted(path.stem for path in labels.glob("*.png") if not path.name.startswith("."))  # macOS writes ._*.png
+    images = _png_ids(labels)
     expected = dict.fromkeys(row.rpartition("_class_")[0] or row for row in rows)
-    if not expected.keys() & set(images):
-        wanted = f"{next(iter(expected))}.png"
-        found = "no such folder" if not labels.is_dir() else f"{images[0]}.png and so on" if images else "no PNG"
-        places = [path for depth in ("*", "*/*") for path in labels.glob(f"{depth}/{wanted}")]
-        below = [path.parent for path in places if attempt([], read_mask, path, SIZE) is not None]
-        place = f"{below[0]}, which has it" if len(below) == 1 else "the folder with <id>.png per test image"
-        raise InputError(Fault(labels, f"{found} (expected: {wanted}, an image of {submission})", f"Pass {place}."))
-    faults = layout.compare_ids(submission, rows, layout.row_ids(images), str(labels))
-    raise_faults(submission.parent, faults)
+    missing, unknown = [i for i in expected if i not in images], [i for i in images if i not in expected]
+    if missing or unknown:
+        found = f"no {shortened(missing[0])}.png" if missing else f"{unknown[0]}.png"
+        if not images:
+            found += ", no PNG at all" if labels.is_dir() else ", no such folder"
+        below = [folder for depth in ("*/", "*/*/") for folder in labels.glob(depth) if _has_labels(folder, expected)]
+        place = f"{below[0]}, which has labels" if len(below) == 1 else "the folder with their labels"
+        raise InputError(Fault(labels, f"{found} (expected: <id>.png of the images in {submission})", f"Pass {place}."))
+    raise_faults(submission.parent, layout.compare_ids(submission, rows, layout.row_ids(images), str(labels)))
     return images
 
 
+def _png_ids(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.png") if not path.name.startswith("."))  # macOS writes ._*.png
+
+
+def _has_labels(folder: Path, images: Mapping[str, None]) -> bool:
+    first = folder / f"{next(iter(images))}.png"
+    return images.keys() <= set(_png_ids(folder)) and attempt([], read_mask, first, SIZE) is not None
+
+
 def _infer_size(submission: Path, runs: Sequence[str], labels: Path, images: Sequence[str]) -> tuple[int, int]:
-    """Return the only size that holds every run, the labels' or the competition's; raise InputError for two or none."""
-    remedy = "Give the size of its masks (--size WIDTH HEIGHT)."
+    """Return the only size that holds every run, the labels' or the competition's, or raise InputError."""
+    remedy = "Give the size of the submitted masks (--size WIDTH HEIGHT)."
     sizes = set(per_image(lambda i: image_files.image_size(labels / f"{i}.png"), images, labels, "label sizes"))
     if len(sizes) > 1:
         found = f"labels of {len(sizes)} sizes, such as {_words(min(sizes))} and {_words(max(sizes))}"
@@ -74,12 +84,15 @@ def _infer_size(submission: Path, runs: Sequence[str], labels: Path, images: Seq
     last, own = max(map(last_pixel, runs)), sizes.pop()
     if not last:  # no class anywhere, at any size
         return own
-    fitting = [size for size in dict.fromkeys((own, SIZE)) if last <= size[0] * size[1]]
-    if len(fitting) == 1:
+    fitting = [size for size in dict.fromkeys((own, SIZE)) if last <= math.prod(size)]
+    # Masks whose second half shows nothing are more likely of a third size.
+    if len(fitting) == 1 and 2 * last > math.prod(fitting[0]):
         return fitting[0]
     found = f"its runs fit masks of {_words(own)} (the labels' size) and of {_words(SIZE)} (the competition's)"
     if not fitting:
         found = f"a run ends at pixel {last}, beyond the labels' {_words(own)} and the competition's {_words(SIZE)}"
+    elif len(fitting) == 1:
+        found = f"its runs end at pixel {last}, in the first half of masks of {_words(fitting[0])}"
     raise InputError(Fault(submission, found, remedy))
 
 

@@ -67,6 +67,24 @@ def test_submit_names_every_bad_mask_and_leaves_no_file(masks, data, tmp_path):
     assert not (tmp_path / "run" / "submission.csv").exists()
 
 
+def test_a_file_that_was_written_wrongly_gets_no_name(written, masks, data, tmp_path, monkeypatch):
+    """The masks changed, and so would the file; what reaches the disk is short of three bytes."""
+    before = written.read_bytes()
+    image_files.write_png(masks / "TEST_0000.png", np.full((12, 16), ROAD, np.uint8))
+    write = pd.DataFrame.to_csv
+
+    def write_short(table, path, **options):
+        write(table, path, **options)
+        path.write_bytes(path.read_bytes()[:-4])
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", write_short)
+    with pytest.raises(InputError):
+        submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=SIZE))
+    assert written.read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+    assert Run(tmp_path / "run").entry("submit") is None
+
+
 def test_submit_needs_the_stage_before(data, tmp_path):
     with pytest.raises(InputError, match="masks does not exist. Run 03_infer"):
         submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=SIZE))

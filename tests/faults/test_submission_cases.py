@@ -1,0 +1,19 @@
+"""Bad inputs around the submission, made by hand and at random: refused in plain words, or handled exactly right."""
+
+import pytest
+
+from lib import run
+from tests.faults import fuzz_csv, fuzz_rle
+from tests.faults.submission_cases import CASES
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_inputs(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "environment", dict)  # not tested here, and finding it out imports torch
+    CASES[name](tmp_path)
+
+
+@pytest.mark.parametrize(("fuzzer", "seeds"), [(fuzz_rle, 500), (fuzz_csv, 50)])
+def test_random_inputs(fuzzer, seeds, tmp_path):
+    accepted = [fuzzer.one(seed, tmp_path) for seed in range(seeds)]
+    assert any(accepted) and not all(accepted)
