@@ -11,7 +11,7 @@ from lib.dataset import layout
 from lib.errors import InputError
 from lib.options import Options, option
 from lib.run import Run
-from lib.submission.masks import check_masks, check_proportions
+from lib.submission.masks import check_masks, check_proportions, image_sizes
 from lib.submission.table import SIZE, write_submission
 
 Side = Annotated[int, Ge(1), Le(2**15 - 1)]  # OpenCV's limit
@@ -49,10 +49,8 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
     layout.read_sample(options.data)
     if not run.masks.is_dir():
         raise InputError(f"{run.masks} does not exist. Run 03_infer for this run folder first.")
+    check_masks(run.masks, check_size(options))
     width, height = options.submission_size
-    images = check_masks(run.masks, options.data)
-    if not options.stretch_masks:
-        check_proportions((width, height), images)
     entry = run.entry("submit")
     former = entry["parameters"]["submission_size"] if entry else None
     if run.submission.exists() and former != options.submission_size:
@@ -62,3 +60,12 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
         frequencies = write_submission(run.submission, run.masks, options.data, (width, height))
         results["submission"] = run.submission.name
     return run.submission, frequencies
+
+
+def check_size(options: SubmitOptions) -> dict[str, tuple[int, int]]:
+    """Return the test images' sizes by id; raise InputError for another proportion of the masks, unless allowed."""
+    sizes = image_sizes(options.data)
+    if not options.stretch_masks:
+        width, height = options.submission_size
+        check_proportions((width, height), sizes.values())
+    return sizes

@@ -6,17 +6,21 @@ import pytest
 from lib.dataset import image_files
 from lib.errors import InputError
 from lib.stages.submit import SubmitOptions, submit
-from lib.submission.masks import check_masks, check_proportions
+from lib.submission.masks import check_masks, check_proportions, image_sizes
 from tests.submission.conftest import SIZE
 
 
 @pytest.mark.parametrize(
     ("size", "images", "expected"),
     [
-        ((540, 960), (1920, 1080), r"submission_size: 540×960, .* are 1920×1080 .*Pass \[960, 540\]"),
-        ((960, 540), (1280, 966), r"960×540, .* are 1280×966 .*Pass \[960, 724\], or stretch_masks=True"),
-        ((960, 960), (1920, 1080), r"Pass \[960, 540\]"),
-        ((9, 16), (1920, 1080), r"Pass \[16, 9\]"),
+        ((540, 960), (1920, 1080), r"submission_size: 540×960, .* are 1920×1080 .*Pass submission_size=\[960, 540\]"),
+        (
+            (960, 540),
+            (1280, 966),
+            r"960×540, .* are 1280×966 .*Pass submission_size=\[960, 724\], or stretch_masks=True",
+        ),
+        ((960, 960), (1920, 1080), r"Pass submission_size=\[960, 540\]"),
+        ((9, 16), (1920, 1080), r"Pass submission_size=\[16, 9\]"),
     ],
 )
 def test_other_proportions_are_refused(size, images, expected):
@@ -54,9 +58,9 @@ def test_masks_of_no_image_are_refused(written, masks, data, tmp_path):
     with pytest.raises(InputError) as caught:
         submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=SIZE))
     for found in (
-        "VAL_0000.png: a mask without an image in ",
+        "VAL_0000.png: a mask of no image in test.csv",
         "TEST_0000.jpg: not a .png file",
-        "TEST_0001.png: 8×6, but its image TEST_0001.png is 16×12",
+        "TEST_0001.png: 8×6, but its image is 16×12",
         "TEST_0002.png: not found. Run 03_infer again",
     ):
         assert found in str(caught.value)
@@ -66,7 +70,7 @@ def test_masks_of_no_image_are_refused(written, masks, data, tmp_path):
 def test_other_files_beside_masks_are_ignored(masks, data):
     for name in ("._TEST_0000.png", ".TEST_0000.7.tmp.png", "parameters.yaml", "inputs.json", "notes.txt"):
         (masks / name).touch()
-    assert check_masks(masks, data) == {(16, 12)}
+    check_masks(masks, image_sizes(data))
 
 
 def test_replacing_a_submission_of_another_size_is_said(written, data, tmp_path, capsys):
