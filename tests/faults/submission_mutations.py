@@ -1,8 +1,8 @@
 """Mutated submissions, which the check has to tell from the sound one.
 
-The names of mutations that leave the meaning identical begin with ``same``. They are accepted on purpose: any reader of
-CSV files finds the same cells, and any decoder the same pixels. Other spellings of the same numbers, and other spaces,
-are refused on purpose: readers differ about them.
+The names of mutations that leave the meaning identical begin with ``same``. They are accepted on purpose: pandas, the
+usual reader of submissions, finds the same cells, and decoding the same pixels. Other spellings of numbers, and other
+spaces, are refused on purpose: programs differ about them.
 """
 
 import base64
