@@ -66,7 +66,7 @@ def _labelled_images(submission: Path, rows: Sequence[str], labels: Path) -> lis
 
 
 def _png_ids(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.png") if not path.name.startswith("."))  # macOS writes ._*.png
+    return sorted(path.stem for path in folder.glob("[!.]*.png"))  # a Mac puts "._" files beside them
 
 
 def _has_labels(folder: Path, images: Mapping[str, None]) -> bool:
