@@ -9,6 +9,7 @@ from annotated_types import Ge, Le, Len
 
 from lib.dataset import layout
 from lib.errors import InputError
+from lib.files import digest
 from lib.options import Options, option
 from lib.run import Run
 from lib.submission.masks import check_masks, check_proportions, image_sizes
@@ -36,6 +37,11 @@ class SubmitOptions(Options):
         tables = run.digests([data / "test.csv", data / "sample_submission.csv"], data)
         return tables | run.digests(sorted(run.masks.glob("*.png")), run.folder)
 
+    def is_whole(self) -> bool:
+        """Return whether the submission is the file that was checked."""
+        run = Run(self.out)
+        return digest(run.submission) == (run.entry("submit") or {}).get("results", {}).get("digest")
+
 
 def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
     """Write ``submission.csv`` from the masks in the run folder; return it with its class frequencies.
@@ -58,7 +64,7 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
         print(f"{run.submission}: masks of {earlier} are replaced by masks of {width}×{height}", flush=True)
     with run.recorded("submit", options) as results:
         frequencies = write_submission(run.submission, run.masks, options.data, (width, height))
-        results["submission"] = run.submission.name
+        results.update(submission=run.submission.name, digest=digest(run.submission))
     return run.submission, frequencies
 
 

@@ -8,6 +8,7 @@ import pytest
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
 from lib.errors import InputError
+from lib.files import digest
 from lib.run import Run
 from lib.stages.submit import SubmitOptions, submit
 from lib.submission.run_length import decode_mask, encode_mask
@@ -32,7 +33,16 @@ def test_submit_keeps_the_samples_rows_and_order(written, data, tmp_path):
         "run.yaml",
         "submission.csv",
     ]
-    assert Run(written.parent).entry("submit")["results"] == {"submission": written.name}
+    assert Run(written.parent).entry("submit")["results"] == {"submission": written.name, "digest": digest(written)}
+
+
+def test_a_submission_that_was_changed_is_not_done(written, data):
+    options = SubmitOptions(data=data, out=written.parent, submission_size=SIZE)
+    assert Run(written.parent).is_done("submit", options)
+    written.write_bytes(written.read_bytes()[:-4])
+    assert not Run(written.parent).is_done("submit", options)
+    submit(options)
+    assert Run(written.parent).is_done("submit", options)
 
 
 def test_submit_resizes_at_pixel_centres(masks, data, tmp_path):
