@@ -49,7 +49,7 @@ class Run:
         entry = self.entry(stage)
         if entry is None or _changed(entry["parameters"], options.identity(), options.defaults()):
             return False
-        return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage)
+        return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage) and options.is_whole()
 
     def claim(self, stage: str, options: Options, overwrite: bool = False) -> Path:
         """Create the stage's folder, or keep one of the same options and inputs to continue an interrupted stage.

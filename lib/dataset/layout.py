@@ -19,7 +19,7 @@ from lib.dataset.classes import CLASSES
 from lib.dataset.formats import refuse_special
 from lib.dataset.image_files import check_image, load_label, odd_values, used_colours, value_counts
 from lib.dataset.jpeg_decoder import JpegDecoder
-from lib.errors import Fault, InputError, attempt, raise_faults
+from lib.errors import Fault, InputError, attempt, raise_faults, shortened
 from lib.files import whole_file
 from lib.parallel import in_threads
 
@@ -44,12 +44,15 @@ class Item:
     label: Path | None = None
 
 
-def read_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV with at least one row and these columns, as strings; raise InputError otherwise."""
+def read_table(path: str | Path, columns: Sequence[str], exact: bool = False) -> pd.DataFrame:
+    """Read a CSV with at least one row and these columns, as strings; raise InputError otherwise.
+
+    ``exact``: refuse further columns and another order. A byte order mark, other line ends and quotes are no fault.
+    """
     expected = f"(expected: a CSV with the columns {', '.join(columns)})"
     try:
         refuse_special(path)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except OSError as error:
         found = f"{error.strerror}, looked in {Path(path).absolute().parent} {expected}"
         raise InputError(Fault(path, found, "Restore the file or correct the path.")) from None
@@ -57,10 +60,16 @@ def read_table(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
         raise
     except ValueError as error:  # pandas' parser errors and undecodable text
         raise InputError(Fault(path, f"{str(error).strip()} {expected}", "Write the CSV again.")) from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes cells beyond the header for an index
+        raise InputError(Fault(path, f"rows with more cells than the header {expected}", "Write the CSV again."))
     missing = [column for column in columns if column not in table]
+    header = shortened(", ".join(map(str, table.columns)))
     if missing:
-        found = f"only the columns {', '.join(map(str, table.columns))} {expected}"
+        found = f"only the columns {header} {expected}"
         raise InputError(Fault(path, found, f"Rename or add {', '.join(missing)}."))
+    if exact and list(table.columns) != list(columns):
+        found = f"the columns {header} (expected: {', '.join(columns)} alone, in this order)"
+        raise InputError(Fault(path, found, "Write the CSV again."))
     if table.empty:
         raise InputError(Fault(path, "no rows below the header", "Write the CSV again."))
     return table
@@ -104,15 +113,15 @@ def compare_ids(path: Path, found: Sequence[str], expected: Sequence[str], sourc
     counts, required = Counter(found), dict.fromkeys(expected)
     add, remove = f"Add the rows that {source} asks for.", f"Remove the rows that {source} does not ask for."
     return [
-        *(Fault(path, f"no row {i} (expected by {source})", add) for i in required if i not in counts),
-        *(Fault(path, f"row {i} (unknown to {source})", remove) for i in counts if i not in required),
+        *(Fault(path, f"no row {shortened(i)} (expected by {source})", add) for i in required if i not in counts),
+        *(Fault(path, f"row {shortened(i)} (unknown to {source})", remove) for i in counts if i not in required),
         *_repeated(path, counts),
     ]
 
 
 def _repeated(path: Path, counts: Counter) -> list[Fault]:
     remedy = "Give each row a unique id."
-    return [Fault(path, f"id {i} in {n} rows (expected: one)", remedy) for i, n in counts.items() if n > 1]
+    return [Fault(path, f"id {shortened(i)} in {n} rows (expected: one)", remedy) for i, n in counts.items() if n > 1]
 
 
 def _locate(folder: str | Path, splits: Sequence[str]) -> Path:
