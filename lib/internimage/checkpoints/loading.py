@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lib.errors import InputError
 from lib.internimage.checkpoints import class_rows, formats
+from lib.internimage.checkpoints.finite import check_finite
 from lib.internimage.checkpoints.releases import fetch
 
 _OPTIONS = {"checkpoint", "classes", "ema", "partial"}
@@ -63,7 +64,7 @@ def load_weights(
         partial: load what fits and leave the rest of the network as it is.
 
     Raises:
-        InputError: the file cannot be read, holds no weights, or holds those of another network.
+        InputError: the file cannot be read, holds no weights or some that are not finite, or those of another network.
     """
     target, tensors, report = _match(module, source, allow_backbone, classes, ema, partial)
     target.load_state_dict(tensors, strict=not partial)
@@ -130,6 +131,7 @@ def _match(
     untouched |= dict.fromkeys(resized, "of another shape in the file")
     untouched |= dict.fromkeys(missing, "missing in the file")
     fitting = {name: tensor for name, tensor in found.items() if name not in left_out}
+    check_finite(path, fitting)
     loaded = len(fitting) - len(layer_scale)
     return module, fitting, LoadReport(path, loaded, left_out, untouched, key, renamed, rows)
 
