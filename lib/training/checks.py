@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from mmengine import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import PARAM_SCHEDULERS, Registry, init_default_scope
 from mmengine.structures import PixelData
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ def build_network(cfg: Config) -> nn.Module:
     init_default_scope(cfg.default_scope)
     from mmseg.registry import MODELS
 
+    _check_types(cfg.model, "model")
     with _told("model"), torch.device("meta"):
         return MODELS.build(deepcopy(cfg.model))
 
@@ -56,6 +58,7 @@ def check_config(cfg: Config) -> None:
         InputError: an entry that cannot be built, parts that do not fit together, or too few crops for a batch norm.
     """
     network = build_network(cfg)
+    _check_types(cfg.optim_wrapper, "optim_wrapper")
     with _told("optim_wrapper"):
         optimisation = build_optim_wrapper(network, deepcopy(cfg.optim_wrapper))
         for rate in sorted({group["lr"] for group in optimisation.param_groups}):
@@ -65,6 +68,30 @@ def check_config(cfg: Config) -> None:
         for entry in cfg.param_scheduler:
             PARAM_SCHEDULERS.build(dict(entry), default_args=dict(optimizer=optimisation))
     _check_forward(cfg, getattr(network, "student", network))
+
+
+def _check_types(entry: Any, path: str) -> None:
+    """Raise InputError for a ``type`` in nested entries that no registry has; those of other packages are left out."""
+    if isinstance(entry, Mapping):
+        kind = entry.get("type")
+        if isinstance(kind, str) and "." not in kind and all(registry.get(kind) is None for registry in _registries()):
+            names = {name for registry in _registries() for name in registry.module_dict}
+            close = " or ".join(get_close_matches(kind, names, 2))
+            raise InputError(
+                f"{path}.type: {kind!r} (expected: the name of a class{close and f'; did you mean {close}?'})"
+            )
+    parts = entry.items() if isinstance(entry, Mapping) else enumerate(entry) if isinstance(entry, list | tuple) else ()
+    for name, part in parts:
+        _check_types(part, f"{path}.{name}")
+
+
+def _registries() -> list[Registry]:
+    """Return mmseg's registries before mmengine's, in which torch's classes are."""
+    import mmengine.registry
+    import mmseg.registry
+
+    modules = (mmseg.registry, mmengine.registry)
+    return [value for module in modules for value in vars(module).values() if isinstance(value, Registry)]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from lib.errors import InputError
 from lib.files import read_yaml
 from lib.recipes import datasets, heads
 from lib.training import self_training as adaptation
-from lib.training.entries import Sizes, override
+from lib.training.entries import check_recipe, override
 from lib.training.hardware import Hardware, device_entries
 
 if TYPE_CHECKING:  # importing mmengine takes seconds
@@ -49,7 +49,7 @@ def build_config(
     """
     hardware, data = hardware or Hardware.detect(), Path(data).resolve()
     cfg = recipes.load(recipe)
-    Sizes.collect(cfg)
+    check_recipe(cfg, recipe)
     length = cfg.max_iters
     override(cfg, options or {})
     _check_memory(cfg, hardware, amp, self_training)

@@ -61,6 +61,17 @@ class Sizes(Options):
     shard: bool = option(False, "FSDP: spread weights, gradients and the optimiser's state over the processes")
 
 
+def check_recipe(cfg: Config, recipe: object) -> None:
+    """Raise InputError unless a recipe has all entries that it needs, with allowed values."""
+    for name in ("model", "optim_wrapper"):
+        if not isinstance(cfg.get(name), Mapping):
+            raise InputError(f"recipe {recipe}: {name}: {cfg.get(name)!r} (expected: a mapping)")
+    try:
+        Sizes.collect(cfg)
+    except InputError as error:
+        raise InputError(f"recipe {recipe}: {error}") from None
+
+
 def override(cfg: Config, options: Mapping[str, Any]) -> None:
     """Change entries of a recipe by their dotted names, and check those of :class:`Sizes`.
 
