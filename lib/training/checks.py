@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
@@ -75,11 +75,9 @@ def _check_types(entry: Any, path: str) -> None:
     if isinstance(entry, Mapping):
         kind = entry.get("type")
         if isinstance(kind, str) and "." not in kind and all(registry.get(kind) is None for registry in _registries()):
-            names = {name for registry in _registries() for name in registry.module_dict}
-            close = " or ".join(get_close_matches(kind, names, 2))
-            raise InputError(
-                f"{path}.type: {kind!r} (expected: the name of a class{close and f'; did you mean {close}?'})"
-            )
+            names = {name.lower(): name for registry in _registries() for name in registry.module_dict}
+            close = "".join(f"; did you mean {names[near]}?" for near in get_close_matches(kind.lower(), names, 1))
+            raise InputError(f"{path}.type: {kind!r} (expected: the name of a class{close})")
     parts = entry.items() if isinstance(entry, Mapping) else enumerate(entry) if isinstance(entry, list | tuple) else ()
     for name, part in parts:
         _check_types(part, f"{path}.{name}")
@@ -98,43 +96,41 @@ def _registries() -> list[Registry]:
 def _check_forward(cfg: Config, network: Any) -> None:
     """Pass a batch of crops without values through the network, and labels through its losses."""
     crops, (height, width) = cfg.batch_size, cfg.crop_size
-    if any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
-        crops *= torch.cuda.device_count() if cfg.get("launcher") == "pytorch" else 1
+    if cfg.get("launcher") and any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
+        crops *= 2  # it sees the crops of all processes, which are two at least
     network.train()
     with _told("model"):
         maps = network.extract_feat(torch.empty(crops, 3, height, width, device="meta"))
     classes = DATA[cfg.data_kind].classes
     for name in ("decode_head", "auxiliary_head"):
-        head = getattr(network, name, None)
-        for part in head if isinstance(head, nn.ModuleList) else filter(None, [head]):
-            if part.num_classes != classes:
-                found = f"model.{name}.num_classes: {part.num_classes}"
+        heads, entries = getattr(network, name, None), recipes.network(cfg).get(name)
+        pairs: Iterable = zip(heads, entries, strict=True) if isinstance(heads, nn.ModuleList) else [(heads, entries)]
+        for head, entry in pairs if heads else ():
+            if head.num_classes != classes:
+                found = f"model.{name}.num_classes: {head.num_classes}"
                 raise InputError(f"{found} (expected: {classes}, the classes of {cfg.data_kind})")
             with _told(f"model.{name}"):
-                if hasattr(part, "num_queries"):  # it reads sizes from tensors, which need values
-                    _check_channels(recipes.network(cfg)[name].in_channels, maps)
-                else:
-                    _check_head(part, maps, crops)
+                _check_head(head, entry, maps)
 
 
-def _check_channels(expected: Sequence[int], maps: tuple[Tensor, ...]) -> None:
-    if list(expected) != (found := [one.shape[1] for one in maps]):
-        raise ValueError(f"in_channels: {list(expected)} (expected: {found}, the backbone's)")
-
-
-def _check_head(head: Any, maps: tuple[Tensor, ...], crops: int) -> None:
+def _check_head(head: Any, entry: Mapping, maps: Sequence[Tensor]) -> None:
     from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
     from mmseg.structures import SegDataSample
 
+    given, index = entry.get("in_channels"), entry.get("in_index", range(len(maps)))
+    found = [maps[i].shape[1] for i in index] if isinstance(index, list | tuple | range) else maps[index].shape[1]
+    if given is not None and found != (list(given) if isinstance(given, list | tuple) else given):
+        raise ValueError(f"in_channels: {given} (expected: {found}, the backbone's)")
+    if hasattr(head, "num_queries"):  # it reads sizes from tensors, which need values; it has no batch norm
+        return
     if not isinstance(head, BaseCascadeDecodeHead):
         try:
             head(maps)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
-            raise InputError(
-                f"batch_size: {crops} (expected: 2 or more; a batch norm of the network sees one value per channel)"
-            ) from None
+            found = "batch_size: 1 (expected: 2 or more; a batch norm of the network would see one value per channel)"
+            raise InputError(found) from None
     labels = torch.arange(64).view(1, 8, 8) % head.num_classes
     samples = [SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=dict(img_shape=(8, 8)))] * 2
     head.loss_by_feat(torch.zeros(2, head.out_channels, 8, 8), samples)

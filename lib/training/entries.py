@@ -82,19 +82,17 @@ def override(cfg: Config, options: Mapping[str, Any]) -> None:
     for name, default in Sizes.defaults().items():
         if default is not None or name in ("clip_grad", "ema"):
             cfg.setdefault(name, default)
-    before, given = deepcopy(cfg), deepcopy(dict(options))  # merging takes marks out of nested mappings
+    given = deepcopy(dict(options))  # merging takes marks out of nested mappings
     values = dict(_flat(given))
     for name, value in values.items():
+        if longer := [other for other in values if other.startswith(f"{name}.")]:
+            raise InputError(f"options: {name} and {longer[0]} (expected: one of them)")
         _check_value(name, value)
-    fault = None
+        _check_name(cfg.to_dict(), name, values)
     try:
         cfg.merge_from_dict(given)
-    except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
-        fault = error  # most likely a name that leads nowhere, which the next lines put into words
-    for name, value in values.items():
-        _check_name(before, cfg, name, value)
-    if fault:
-        raise InputError(f"options: {fault} (expected: names that do not contradict each other)")
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"options: {', '.join(values)}: {error} (expected: entries of mappings)") from error
     Sizes.collect(cfg)
     low, high = cfg.ratio_range
     if low > high:
@@ -123,35 +121,33 @@ def _check_value(name: str, value: Any) -> None:
         raise InputError(f"options: {name}: a {type(value).__name__} (expected: numbers, text, lists or mappings)")
 
 
-def _check_name(before: Any, after: Any, name: str, value: Any) -> None:
+def _check_name(node: Any, name: str, values: Mapping[str, Any]) -> None:
     """Raise InputError unless each part of a dotted name is an entry of the mapping or list before it."""
     path = ""
     for key in name.split("."):
-        known = _known(before, after, path)
+        known = _known(node, path, values)
         if known is not None and key not in known and key != _DELETE:
-            listed = f"there are: {', '.join(sorted(known))}" if known else "it is no mapping"
+            listed = f"there are: {', '.join(sorted(known))}" if known else "it has no entries to change"
             close = "".join(f"did you mean {near}? " for near in get_close_matches(key, known, 1))
             raise InputError(f"options: {name!r} is no entry of a recipe ({close}{path or 'in a recipe'}: {listed})")
-        path = f"{path}.{key}" if path else key
-        before = known.get(key) if known else None
-        after = after.get(key) if isinstance(after, Mapping) or path == key else None
-    _check_kind(name, before, value)
+        path, node = f"{path}.{key}" if path else key, known.get(key) if known else None
+    _check_kind(name, node, values[name])
 
 
-def _known(before: Any, after: Any, path: str) -> dict[str, Any] | None:
+def _known(node: Any, path: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return entries and their values in the recipe, or defaults; ``None`` where only building it can tell."""
-    name = path.rpartition(".")[2]
-    if isinstance(before, list | tuple):
-        return {str(i): value for i, value in enumerate(before)}
     if not path:
-        return {**dict.fromkeys(("self_training", *Sizes.names())), **before.to_dict()}
-    if not isinstance(after, Mapping) or not isinstance(before, Mapping | None):
+        return {**dict.fromkeys(("self_training", *Sizes.names())), **node}
+    if isinstance(node, list | tuple):
+        return {str(i): value for i, value in enumerate(node) if isinstance(value, Mapping)}
+    if not isinstance(node, Mapping | None):
         return {}
-    known: dict[str, Any] = {**dict.fromkeys(_UNTYPED.get(name, ())), **(before or {})}
-    if kind := after.get("type"):
+    names = _UNTYPED.get(path.rpartition(".")[2])
+    known: dict[str, Any] = {**dict.fromkeys(names or ()), **(node or {})}
+    if kind := values.get(f"{path}.type", known.get("type")):
         arguments = _arguments(kind)
         return None if arguments is None else {"type": None, **arguments, **known}
-    return known if name in _UNTYPED else None
+    return known if names else None
 
 
 def _arguments(kind: Any) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from annotated_types import Ge, Gt, Le
 
-from lib.dataset import layout
 from lib.errors import InputError
 from lib.options import Options, option
 
@@ -65,10 +64,9 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
     """Return the entries that turn a complete config into one of self-training.
 
     Raises:
-        InputError: an unknown setting, or no target frames.
+        InputError: an unknown setting.
     """
     settings = Settings.read(cfg.get("self_training") or {})
-    layout.read_split(data, "train_target")
     source = cfg.train_dataloader
     ratios = tuple(ratio * settings.enlarge for ratio in cfg.ratio_range)
     target = dict(
