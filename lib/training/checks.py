@@ -19,19 +19,21 @@ from torch import Tensor, nn
 
 from lib import recipes
 from lib.errors import InputError
+from lib.internimage import InternImage
+from lib.internimage.checkpoints.loading import check_weights
 from lib.recipes.datasets import DATA
 
 
 @contextmanager
-def _told(part: str) -> Iterator[None]:
-    """Turn an error of the block into one sentence about a part of the recipe."""
+def _told(part: str, remedy: str = "Change this entry of the recipe, or its change in options.") -> Iterator[None]:
+    """Turn an error of the block into one sentence about a part of the config."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # mmengine, mmseg and torch raise anything
         found = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{part}: {found}. Change this entry of the recipe, or its change in options.") from error
+        raise InputError(f"{part}: {found}. {remedy}") from error
 
 
 def build_network(cfg: Config) -> nn.Module:
@@ -67,7 +69,30 @@ def check_config(cfg: Config) -> None:
     with _told("schedule"):
         for entry in cfg.param_scheduler:
             PARAM_SCHEDULERS.build(dict(entry), default_args=dict(optimizer=optimisation))
-    _check_forward(cfg, getattr(network, "student", network))
+    network = getattr(network, "student", network)
+    if isinstance(network.backbone, InternImage) and network.backbone.init_cfg:
+        check_weights(network.backbone, network.backbone.init_cfg["checkpoint"])
+    _check_windows(recipes.network(cfg).get("test_cfg") or {})
+    _check_forward(cfg, network)
+
+
+def _check_windows(test: Mapping) -> None:
+    """Raise InputError for a setting that validation or inference would stumble over."""
+    if test.get("mode", "whole") not in ("whole", "slide"):
+        raise InputError(f"model.test_cfg.mode: {test['mode']!r} (expected: whole or slide)")
+    if test.get("mode") != "slide":
+        return
+    for name in ("crop_size", "stride"):
+        value = test.get(name)
+        if (
+            not isinstance(value, list | tuple)
+            or len(value) != 2
+            or not all(isinstance(n, int) and n > 0 for n in value)
+        ):
+            raise InputError(f"model.test_cfg.{name}: {value!r} (expected: height and width in pixels)")
+    size, stride = test["crop_size"], test["stride"]
+    if any(step > side for side, step in zip(size, stride, strict=True)):
+        raise InputError(f"model.test_cfg.stride: {stride} (expected: {size} at most, or windows leave gaps)")
 
 
 def _check_types(entry: Any, path: str) -> None:
@@ -146,7 +171,7 @@ def check_data(cfg: Config) -> None:
     init_default_scope(cfg.default_scope)
     from mmseg.registry import DATASETS, MODELS
 
-    with _told("data"):
+    with _told("augmented set", "Run 01_augment again."):
         train, validation = (
             DATASETS.build(deepcopy(loader.dataset)) for loader in (cfg.train_dataloader, cfg.val_dataloader)
         )

@@ -208,6 +208,11 @@ def _start_weights(cfg: Config, load_from: str | Mapping) -> dict:
     from lib.training import checks
 
     source, options = loading.parse_load_from(load_from)
+    kinds: dict = {"ema": bool, "partial": bool, "classes": str | list | tuple | None}
+    for name, value in options.items():
+        if not isinstance(value, kinds[name]):
+            expected = "true or false" if kinds[name] is bool else "a data set's name, or a list of class names"
+            raise InputError(f"load_from: {name}: {value!r} (expected: {expected})")
     source = str(releases.fetch(source).resolve())
     print(loading.check_weights(checks.build_network(cfg), source, allow_backbone=True, **options))
     return dict(type="StartWeightsHook", source=source, **options)

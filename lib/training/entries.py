@@ -28,7 +28,7 @@ _UNTYPED: dict[str, Collection[str]] = {
     "clip_grad": ("type", "max_norm", "norm_type", "clip_value", "error_if_nonfinite", "foreach"),
     "self_training": Settings.names(),
 }
-"""Entries of mappings that name no class whose arguments could be read."""
+"""Entries of mappings without a class whose arguments could be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +83,12 @@ def override(cfg: Config, options: Mapping[str, Any]) -> None:
         if default is not None or name in ("clip_grad", "ema"):
             cfg.setdefault(name, default)
     given = deepcopy(dict(options))  # merging takes marks out of nested mappings
-    values = dict(_flat(given))
+    values, recipe = dict(_flat(given)), cfg.to_dict()
     for name, value in values.items():
         if longer := [other for other in values if other.startswith(f"{name}.")]:
             raise InputError(f"options: {name} and {longer[0]} (expected: one of them)")
         _check_value(name, value)
-        _check_name(cfg.to_dict(), name, values)
+        _check_name(recipe, name, values)
     try:
         cfg.merge_from_dict(given)
     except (TypeError, KeyError, AttributeError) as error:
@@ -168,7 +168,7 @@ def _arguments(kind: Any) -> dict[str, Any] | None:
     for base in bases:
         parameters = inspect.signature(base.__init__).parameters
         for name, parameter in parameters.items():
-            if parameter.kind is not parameter.VAR_KEYWORD:
+            if name != "self" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 arguments.setdefault(name, None if parameter.default is parameter.empty else parameter.default)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return arguments
@@ -187,5 +187,5 @@ def _check_kind(name: str, before: Any, value: Any) -> None:
     for kind, allowed, expected in kinds:
         if isinstance(before, kind):
             if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-                raise InputError(f"options: {name}: {value!r} (expected: {expected}, such as the recipe's {before!r})")
+                raise InputError(f"options: {name}: {value!r} (expected: {expected}, such as {before!r})")
             return

@@ -58,8 +58,8 @@ class FiniteHook(Hook):
             sound = math.isfinite(total)
         if not sound:
             files = [sample.img_path for sample in data_batch["data_samples"]]
-            raise InputError(_diverged(runner, all_gather_object((float(loss), files))))
-        if self.every_n_train_iters(runner, runner.cfg.val_interval):
+            raise InputError(_diverged(runner, all_gather_object((float(loss), files)), self._skipped))
+        if self.every_n_train_iters(runner, runner.cfg.val_interval) or self.is_last_train_iter(runner):
             # Before the oldest checkpoint is deleted to make room for the next.
             network = runner.model.module if is_model_wrapper(runner.model) else runner.model
             _check_weights(runner, network.state_dict())
@@ -79,14 +79,15 @@ def _check_weights(runner, weights: dict[str, Tensor]) -> None:
         raise InputError(f"the weights in iteration {runner.iter + 1} are not finite ({names[0]}); {_remedy(runner)}")
 
 
-def _diverged(runner, found: list[tuple[float, list[str]]]) -> str:
-    """Return the message, from loss and image files of each process."""
+def _diverged(runner, found: list[tuple[float, list[str]]], skipped: int) -> str:
+    """Return the message, from loss and image files of each process, and the number of skipped steps."""
     guilty = [(loss, files) for loss, files in found if not math.isfinite(loss)]
     files = [file for _, files in guilty or found for file in files]
     more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
     fault = f"loss is {guilty[0][0]}" if guilty else "gradient's norm is not finite"
+    steps = f", after {skipped} skipped steps in a row" if skipped else ""
     images = f"images of the batch: {', '.join(files[:_SHOWN])}{more}"
-    return f"iteration {runner.iter + 1}: the {fault} ({images}); {_remedy(runner)}"
+    return f"iteration {runner.iter + 1}: the {fault}{steps} ({images}); {_remedy(runner)}"
 
 
 def _remedy(runner) -> str:

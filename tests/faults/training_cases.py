@@ -10,7 +10,7 @@ import torch
 from lib import recipes
 from lib.prediction.options import TestTimeOptions
 from lib.stages.train import TrainOptions
-from lib.training.checks import check_config
+from lib.training.checks import build_network, check_config
 from lib.training.config import build_config
 from lib.training.hardware import Hardware
 from tests.faults.outcome import refused
@@ -63,6 +63,16 @@ NAMED: dict[str, tuple[dict[str, Any], str]] = {
     "index of no map": ({"model.auxiliary_head.in_index": 9}, "model.auxiliary_head"),
     "five classes": ({"model.decode_head.num_classes": 5}, "expected: 13"),
     "weights of two classes": ({"model.decode_head.loss_decode.class_weight": [1.0, 2.0]}, "model.decode_head"),
+    "unknown way of testing": ({"model.test_cfg.mode": "slid"}, "model.test_cfg.mode: 'slid'"),
+    "windows without a size": ({"model.test_cfg.mode": "slide"}, "model.test_cfg.crop_size"),
+    "windows with gaps": (
+        {"model.test_cfg": {"mode": "slide", "crop_size": [96, 96], "stride": [64, 128]}},
+        "model.test_cfg.stride",
+    ),
+    "backbone weights that are missing": (
+        {"model.backbone.init_cfg": {"type": "Pretrained", "checkpoint": "gone.pth"}},
+        "gone.pth",
+    ),
     "pools as text": ({"model.decode_head.pool_scales": "all"}, "a list"),
     "drop path above 1": ({"model.backbone.drop_path_rate": 1.5}, "drop_path_rate"),
     "dropout above 1": ({"model.decode_head.dropout_ratio": 2.0}, "dropout"),
@@ -137,13 +147,24 @@ def _weights(naming: str, write: Callable[[Path], None], folder: Path) -> None:
     refused(partial(_check, folder, load_from=str(folder / "start.pth")), naming=naming)
 
 
-def _not_finite(path: Path) -> None:
+def _sound(path: Path) -> str:
     from mmseg.registry import MODELS
 
-    check_config(build_config("demo", path.parent, hardware=Hardware()))  # registers the classes
-    state = MODELS.build(build_config("demo", path.parent, hardware=Hardware()).model).state_dict()
-    state["decode_head.conv_seg.bias"][0] = float("nan")
-    torch.save({"state_dict": state}, path)
+    cfg = build_config("demo", path.parent, hardware=Hardware())
+    build_network(cfg)  # registers the classes
+    torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, path)
+    return str(path)
+
+
+def _not_finite(path: Path) -> None:
+    content = torch.load(_sound(path))
+    content["state_dict"]["decode_head.conv_seg.bias"][0] = float("nan")
+    torch.save(content, path)
+
+
+def _options_of_weights(option: str, value: Any, folder: Path) -> None:
+    given = {"checkpoint": _sound(folder / "start.pth"), option: value}
+    refused(partial(_check, folder, load_from=given), naming=f"{option}: {value!r}")
 
 
 def _settings_without_self_training(folder: Path) -> None:
@@ -175,6 +196,12 @@ CASES: dict[str, Callable[[Path], None]] = {
     "start weights with an unknown option": partial(
         _given, "'class'", {"load_from": {"checkpoint": "a.pth", "class": "ade20k"}}
     ),
+    **{
+        f"start weights with {option} {value!r}": partial(_options_of_weights, option, value)
+        for option, value in (("classes", "nowhere"), ("classes", 5), ("ema", "maybe"), ("partial", 3))
+    },
+    "start weights that are a number": partial(_given, "5", {"load_from": {"checkpoint": 5}}),
+    "start weights that are a folder": partial(_given, "/", {"load_from": "/"}),
     "start weights that are text": partial(_weights, "start.pth", lambda path: path.write_text("no weights")),
     "start weights that are empty": partial(_weights, "start.pth", lambda path: path.write_bytes(b"")),
     "start weights that are a list": partial(_weights, "start.pth", lambda path: torch.save([1, 2], path)),

@@ -35,6 +35,7 @@ def start(tmp_path, **wrapper):
         optim_wrapper=optimisation,
         message_hub=hub,
         iter=0,
+        max_iters=1000,
         work_dir=str(tmp_path / "train"),
         cfg=SimpleNamespace(val_interval=50),
     )
@@ -83,7 +84,7 @@ def test_a_loss_scaler_may_skip_some_steps(tmp_path):
         for _ in range(SKIPPED_STEPS - 1):
             iterate(runner, hook, skip=True)
         iterate(runner, hook)
-    with pytest.raises(InputError, match=f"iteration {4 * SKIPPED_STEPS}: the gradient's norm"):
+    with pytest.raises(InputError, match=f"iteration {4 * SKIPPED_STEPS}: .* after {SKIPPED_STEPS} skipped"):
         for _ in range(SKIPPED_STEPS):
             iterate(runner, hook, skip=True)
 

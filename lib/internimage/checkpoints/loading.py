@@ -111,6 +111,7 @@ def _match(
         module, expected = module.get_submodule("backbone"), formats.strip("backbone.", expected)
     left_out |= formats.unused(expected, found)
     found = {name: tensor for name, tensor in found.items() if name not in left_out}
+    check_finite(path, found)
     rows: dict[str, str | None] = {}
     if classes is not None:
         file_classes = class_rows.class_names(classes)
@@ -131,7 +132,6 @@ def _match(
     untouched |= dict.fromkeys(resized, "of another shape in the file")
     untouched |= dict.fromkeys(missing, "missing in the file")
     fitting = {name: tensor for name, tensor in found.items() if name not in left_out}
-    check_finite(path, fitting)
     loaded = len(fitting) - len(layer_scale)
     return module, fitting, LoadReport(path, loaded, left_out, untouched, key, renamed, rows)
 
