@@ -73,8 +73,6 @@ def train(options: TrainOptions) -> Path:
         InputError: no augmented set, entries or weights that do not fit, or a folder of other options or inputs.
         RuntimeError: the training process failed; carries its last lines.
     """
-    from lib.training.checks import check_config, check_data  # here, because mmseg takes seconds to import
-
     run, hardware = Run(options.out), Hardware.detect(options.processes)
     if run.entry("augment") is None:
         raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
@@ -82,6 +80,8 @@ def train(options: TrainOptions) -> Path:
     cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **options.identity())
     layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
     if options.overwrite or not run.is_done("train", options):
+        from lib.training.checks import check_config, check_data  # here, because mmseg takes seconds to import
+
         check_config(cfg)
         check_data(cfg)
     run.claim("train", options, options.overwrite)

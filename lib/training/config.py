@@ -49,7 +49,10 @@ def build_config(
     """
     hardware, data = hardware or Hardware.detect(), Path(data).resolve()
     cfg = recipes.load(recipe)
-    check_recipe(cfg, recipe)
+    try:
+        check_recipe(cfg)
+    except InputError as error:
+        raise InputError(f"recipe {recipe}: {error}") from None
     length = cfg.max_iters
     override(cfg, options or {})
     _check_memory(cfg, hardware, amp, self_training)

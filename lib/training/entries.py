@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -61,19 +61,22 @@ class Sizes(Options):
     shard: bool = option(False, "FSDP: spread weights, gradients and the optimiser's state over the processes")
 
 
-def check_recipe(cfg: Config, recipe: object) -> None:
+def check_recipe(cfg: Config) -> None:
     """Raise InputError unless a recipe has all entries that it needs, with allowed values."""
-    for name in ("model", "optim_wrapper"):
-        if not isinstance(cfg.get(name), Mapping):
-            raise InputError(f"recipe {recipe}: {name}: {cfg.get(name)!r} (expected: a mapping)")
-    try:
-        Sizes.collect(cfg)
-    except InputError as error:
-        raise InputError(f"recipe {recipe}: {error}") from None
+    for name in ("model", "model.data_preprocessor", "model.backbone", "optim_wrapper"):
+        entry: Any = cfg.to_dict()
+        for key in name.split("."):
+            entry = entry.get(key)
+        if not isinstance(entry, Mapping):
+            raise InputError(f"{name}: {entry!r} (expected: a mapping)")
+    Sizes.collect(cfg)
+    low, high = cfg.ratio_range
+    if low > high:
+        raise InputError(f"ratio_range: {[low, high]} (expected: the smaller factor first)")
 
 
 def override(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Change entries of a recipe by their dotted names, and check those of :class:`Sizes`.
+    """Change entries of a recipe by their dotted names, and check the result.
 
     Raises:
         InputError: a name that the recipe, or the class that it would go to, does not have (offers the nearest), a
@@ -93,13 +96,10 @@ def override(cfg: Config, options: Mapping[str, Any]) -> None:
         cfg.merge_from_dict(given)
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"options: {', '.join(values)}: {error} (expected: entries of mappings)") from error
-    Sizes.collect(cfg)
-    low, high = cfg.ratio_range
-    if low > high:
-        raise InputError(f"ratio_range: {[low, high]} (expected: the smaller factor first)")
+    check_recipe(cfg)
 
 
-def _flat(given: Mapping, prefix: str = ""):
+def _flat(given: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield dotted name and value of each entry of nested mappings."""
     for name, value in given.items():
         if isinstance(value, Mapping) and value:

@@ -102,7 +102,13 @@ NAMED: dict[str, tuple[dict[str, Any], str]] = {
     "no checkpoints kept": ({"keep_checkpoints": 0}, "keep_checkpoints: 0"),
     "unknown kind of data": ({"data_kind": "kitti"}, "data_kind"),
     "classes of another kind of data": ({"data_kind": "cityscapes"}, "cityscapes"),
-    "unknown setting of self-training": ({"self_training.alfa": 0.9}, "alpha"),
+    "unknown setting of self-training": ({"self_training.alfa": 0.9}, "self_training.alfa"),
+    "self-training as a number": ({"self_training": 5}, "self_training: 5"),
+    "no network": ({"model": None}, "model: None"),
+    "no backbone": ({"model.backbone": None}, "model.backbone: None"),
+    "no preprocessor": ({"model.data_preprocessor": None}, "model.data_preprocessor: None"),
+    "no optimiser": ({"optim_wrapper": None}, "optim_wrapper: None"),
+    "no head": ({"model.decode_head": None}, "model"),
     "a function": ({"model.backbone.with_cp": print}, "with_cp"),
 }
 """Entries of the demo recipe, and what the message names."""
@@ -115,6 +121,7 @@ FILES: dict[str, tuple[str, str]] = {
     "recipe without a network": ("{text}\ndel model", "model"),
     "recipe without an optimiser": ("{text}\ndel optim_wrapper", "optim_wrapper"),
     "recipe without a length": ("{text}\ndel max_iters", "max_iters"),
+    "recipe with an unknown hook": ("{text}\ncustom_hooks = [dict(type='Nope')]", "Nope"),
     "recipe with a length as text": ("{text}\nmax_iters = '100'", "max_iters"),
 }
 """Recipe files, ``{text}`` being the demo's, and what the message names."""
@@ -125,7 +132,7 @@ def _check(folder: Path, recipe: str | Path = "demo", hardware: Hardware | None 
 
 
 def _entry(options: dict, naming: str, folder: Path) -> None:
-    refused(partial(_check, folder, options=options), naming=naming)
+    refused(lambda: TrainOptions(options=options) and _check(folder, options=options), naming=naming)
 
 
 def _recipe_file(text: str, naming: str, folder: Path) -> None:
@@ -168,7 +175,8 @@ def _options_of_weights(option: str, value: Any, folder: Path) -> None:
 
 
 def _settings_without_self_training(folder: Path) -> None:
-    refused(lambda: TrainOptions(options={"self_training.alpha": 0.9}), naming="self_training")
+    for options in ({"self_training.alpha": 0.9}, {"self_training": {"alpha": 0.9}}):
+        refused(partial(TrainOptions, options=options), naming="self_training is off")
 
 
 def _device(name: str, folder: Path) -> None:

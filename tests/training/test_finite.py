@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from lib.errors import InputError
 from lib.run import Run
 from lib.stages.train import TrainOptions, train
+from lib.training import finite
 from lib.training.finite import SKIPPED_STEPS, FiniteHook
 from tests.builders import SMALL
 
@@ -63,6 +64,15 @@ def test_the_first_loss_that_is_not_finite_ends_the_training(tmp_path):
     message = r"iteration 2: the loss is nan \(images of the batch: a.png, b.png\); there is no checkpoint yet. Lower"
     with pytest.raises(InputError, match=message):
         iterate(runner, hook, lambda weight: weight.sum() + math.nan)
+
+
+def test_the_images_are_those_of_the_process_whose_loss_is_at_fault(tmp_path, monkeypatch):
+    runner, hook = start(tmp_path)
+    found = [(0.5, ["a.png"]), (math.inf, ["c.png", "d.png"])]
+    monkeypatch.setattr(finite, "all_gather_object", lambda mine: found)
+    monkeypatch.setattr(finite, "all_reduce", lambda total: total.add_(math.inf))
+    with pytest.raises(InputError, match=r"the loss is inf \(images of the batch: c.png, d.png\)"):
+        iterate(runner, hook)
 
 
 @pytest.mark.parametrize("wrapper", [{}, dict(clip_grad=dict(max_norm=1.0)), dict(accumulative_counts=2)])

@@ -64,7 +64,7 @@ def load_weights(
         partial: load what fits and leave the rest of the network as it is.
 
     Raises:
-        InputError: the file cannot be read, holds no weights or some that are not finite, or those of another network.
+        InputError: the file cannot be read, or holds no weights, those of another network, or some that are not finite.
     """
     target, tensors, report = _match(module, source, allow_backbone, classes, ema, partial)
     target.load_state_dict(tensors, strict=not partial)

@@ -54,7 +54,11 @@ class Settings(Options):
 
 def check(options: Mapping[str, Any], self_training: bool) -> None:
     """Raise InputError where overrides by dotted name hold faulty settings, or settings without self-training."""
-    given = {str(k).removeprefix(PREFIX): value for k, value in options.items() if str(k).startswith(PREFIX)}
+    whole = options.get("self_training") or {}
+    if not isinstance(whole, Mapping):
+        raise InputError(f"options: self_training: {whole!r} (expected: a mapping of settings)")
+    dotted = {str(k).removeprefix(PREFIX): value for k, value in options.items() if str(k).startswith(PREFIX)}
+    given = {**whole, **dotted}
     if given and not self_training:
         raise InputError(f"{PREFIX}{min(given)} is set, but self_training is off (expected: self_training true)")
     Settings.read(given)
