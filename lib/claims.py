@@ -4,13 +4,16 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from lib.errors import InputError
 from lib.files import read_json, read_yaml, write_json, write_yaml
 
-_PARAMETERS, _INPUTS = "parameters.yaml", "inputs.json"
+INPUTS = "inputs.json"
+"""File of a claimed folder with the digests of what its results are made from, by name."""
+_PARAMETERS = "parameters.yaml"
 _SHOWN = 3  # changed inputs that a message names
 
 
@@ -47,7 +50,7 @@ def claim(
     note = folder / _PARAMETERS
     _finish_replacement(folder, attached)
     if not note.exists():
-        if folder.exists() and any(p.name != _INPUTS and ".tmp" not in p.suffixes for p in folder.iterdir()):
+        if folder.exists() and any(p.name != INPUTS and ".tmp" not in p.suffixes for p in folder.iterdir()):
             raise InputError(f"{folder} holds files that no run of this stage made. Choose another output folder.")
         return _begin(folder, parameters, inputs)
     if not restart:
@@ -71,7 +74,27 @@ def changed(before: Mapping, now: Mapping, defaults: Mapping | None = None) -> l
     """Return the names whose values differ; ``defaults``: see :func:`claim`."""
     latter = yaml.safe_load(yaml.safe_dump(dict(now)))
     former = {name: value for name, value in (defaults or {}).items() if name in latter} | dict(before)
-    return [name for name in former | latter if former.get(name) != latter.get(name)]
+    return [name for name in former | latter if placeless(former.get(name)) != placeless(latter.get(name))]
+
+
+def placeless(value: Any) -> Any:
+    """Return a plain value whose absolute paths are file names: a moved file is known by its content."""
+    if isinstance(value, Mapping):
+        return {key: placeless(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [placeless(one) for one in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
+def placeless_names(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return digests by relative paths so that files elsewhere (``../``) have their file name only."""
+    named: dict[str, str] = {}
+    for path, value in digests.items():
+        name = f"…/{Path(path).name}" if path.startswith("../") else path
+        while name in named:
+            name += "'"
+        named[name] = value
+    return named
 
 
 def changed_inputs(folder: Path, parameters: Mapping, inputs: Mapping[str, str], defaults: Mapping) -> str:
@@ -85,7 +108,7 @@ def changed_inputs(folder: Path, parameters: Mapping, inputs: Mapping[str, str],
 def _begin(folder: Path, parameters: Mapping, inputs: Mapping[str, str]) -> Path:
     """Create a folder of results; with ``parameters.yaml``, which comes last, it is claimed."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / _INPUTS, inputs)
+    write_json(folder / INPUTS, inputs)
     write_yaml(folder / _PARAMETERS, parameters)
     return folder
 
@@ -102,7 +125,7 @@ def _finish_replacement(folder: Path, attached: Iterable[Path]) -> None:
     elif old.exists():
         for former in (*attached, old):  # the old folder last: it says that there is something to delete
             with suppress(FileNotFoundError):
-                shutil.rmtree(former)
+                former.unlink() if former.is_symlink() else shutil.rmtree(former)
     if new.exists():
         shutil.rmtree(new)
 
@@ -113,7 +136,7 @@ def _difference(folder: Path, parameters: Mapping, inputs: Mapping, defaults: Ma
     if names := changed(before, parameters, defaults):
         found = "; ".join(f"{name}: {before.get(name)!r} there, {parameters.get(name)!r} now" for name in names)
         return f"with other parameters ({found})"
-    names = changed(read_json(folder / _INPUTS), inputs)
+    names = changed(placeless_names(read_json(folder / INPUTS)), inputs)
     return f"from other inputs ({_listed(names)})" if names else ""
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from lib import files
-from lib.claims import changed, changed_inputs, claim
+from lib.claims import INPUTS, changed, changed_inputs, claim, placeless, placeless_names
 from lib.errors import InputError
-from lib.files import digest_of, read_yaml, write_yaml
+from lib.files import digest_of, read_json, read_yaml, write_yaml
 from lib.options import Options
 
 STAGES = ("augment", "train", "infer", "submit")
@@ -48,7 +48,7 @@ class Run:
         entry = self.entry(stage)
         if entry is None or changed(entry["parameters"], options.identity(), options.defaults()):
             return False
-        return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage)
+        return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage) and options.is_whole()
 
     def need(self, stage: str) -> None:
         """Raise InputError unless a stage finished; say which file or folder is missing."""
@@ -111,10 +111,13 @@ class Run:
         write_yaml(self._record, kept | {stage: entry | environment()})
 
     def digests(self, paths: Iterable[str | Path], root: str | Path) -> dict[str, str]:
-        """Return the digests of files by their path below ``root``; unchanged files are not read again."""
+        """Return the digests of files by their path relative to ``root``; unchanged files are not read again."""
         found = files.digests(paths, self.folder / "digests.json")
-        inside = {path: path.relative_to(root) if path.is_relative_to(root) else path for path in found}
-        return {str(inside[path]): value for path, value in found.items()}
+        return placeless_names({os.path.relpath(path, root): value for path, value in found.items()})
+
+    def made_from(self, stage: str) -> set[str]:
+        """Return the digests of the inputs of a stage's results; empty where none are recorded."""
+        return set(read_json(self._folder(stage) / INPUTS).values())
 
     @contextmanager
     def locked(self, work: str = "stage") -> Iterator[None]:
@@ -130,7 +133,7 @@ class Run:
     def digest(self, stage: str) -> str:
         """Return the digest of a finished stage's parameters and inputs, an input of the stages that follow."""
         entry = self.entry(stage) or {}
-        return digest_of([entry.get("parameters"), entry.get("inputs")])
+        return digest_of([placeless(entry.get("parameters")), entry.get("inputs")])
 
     def checkpoints(self) -> list[Path]:
         """Return the training's checkpoints, one per iteration, oldest first."""
