@@ -115,7 +115,7 @@ def infer(options: InferOptions) -> Path:
     items = layout.read_split(options.data, "test")
     target = TargetCamera.read(run.augmented) if options.needs_camera() else None
     if run.is_done("infer", options) and not options.restart:
-        return run.masks
+        return run.claim("infer", options, options.overwrite)
     member, *more = options.members()
     frames = evenly_spaced([item.image for item in items], _STATISTICS_IMAGES)
     predictor = Predictor(*member, options, more=more, target=target, frames=frames, source=options.source_images())
