@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, locks, and digests that tell whether a file changed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import yaml
 from lib.errors import InputError
 
 _DIGITS = 16
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LEFTOVER = re.compile(r"\..*\.(\d+)\.tmp(\..*)?")
 # Two writes within the step of a file system's clock have one time: ext4's and XFS's steps, and those of full seconds.
 _FINE_STEP_NS, _COARSE_STEP_NS = 20_000_000, 2_000_000_000
@@ -53,7 +55,8 @@ def sweep(folder: Path) -> None:
     for path in folder.rglob(".*.tmp*"):
         found = _LEFTOVER.fullmatch(path.name)
         if found and (int(found[1]) == os.getpid() or not _is_alive(int(found[1]))):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a read-only folder
+                path.unlink()
 
 
 def _is_alive(process: int) -> bool:
@@ -70,7 +73,7 @@ def _is_alive(process: int) -> bool:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``, which names its owner; the kernel frees it when the owner ends, however it ends.
 
-    A missing folder is created, and removed again if it stays empty.
+    A missing folder is created, and removed again if it stays empty. A read-only folder needs no lock.
 
     Raises:
         InputError: another process holds the lock (names it), or the folder cannot be written.
@@ -80,6 +83,9 @@ def locked(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _lock(path)
     except OSError as error:
+        if path.parent.is_dir() and error.errno in _READ_ONLY:
+            yield
+            return
         remedy = "Correct its permissions, or choose another output folder."
         raise InputError(f"{path.parent} cannot be written ({error.strerror}). {remedy}") from None
     try:

@@ -1,5 +1,6 @@
 """Whole files, YAML, digests."""
 
+import errno
 import os
 import re
 import socket
@@ -134,6 +135,15 @@ def test_a_dead_owners_lock_is_taken_over(tmp_path):
     assert lock.exists() and (tmp_path / "result").exists() and not (tmp_path / "event").exists()
     with locked(lock):
         assert str(os.getpid()) in lock.read_text()
+
+
+def test_a_finished_run_in_a_read_only_folder_can_be_looked_at(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("lib.files._lock", refuse)
+    with locked(tmp_path / ".stage.lock"):
+        pass
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
