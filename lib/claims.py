@@ -97,12 +97,20 @@ def placeless_names(digests: Mapping[str, str]) -> dict[str, str]:
     return named
 
 
-def changed_inputs(folder: Path, parameters: Mapping, inputs: Mapping[str, str], defaults: Mapping) -> str:
-    """Return a sentence that names the changed inputs of a folder's results; empty for none or other parameters."""
-    if not (folder / _PARAMETERS).exists() or changed(read_yaml(folder / _PARAMETERS), parameters, defaults):
+def changed_inputs(
+    folder: Path, parameters: Mapping, inputs: Mapping[str, str], defaults: Mapping, chosen: Iterable[str] = ()
+) -> str:
+    """Return a sentence that names the changed inputs of a folder's results; empty for none or other parameters.
+
+    Parameters that were ``chosen`` from the inputs count as inputs.
+    """
+    if not (folder / _PARAMETERS).exists():
         return ""
-    found = _difference(folder, parameters, inputs, defaults)
-    return f"{folder} holds results made {found}" if found else ""
+    differing = changed(read_yaml(folder / _PARAMETERS), parameters, defaults)
+    if set(differing) - set(chosen):
+        return ""
+    names = [*differing, *changed(placeless_names(read_json(folder / INPUTS)), inputs)]
+    return f"{folder} holds results made from other inputs ({_listed(names)})" if names else ""
 
 
 def _begin(folder: Path, parameters: Mapping, inputs: Mapping[str, str]) -> Path:

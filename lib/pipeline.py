@@ -88,17 +88,24 @@ def run_notebooks(
     with run.locked("pipeline"):
         if warm_start:
             given["load_from"] = str(_warm_start(run, given, warm_start, overwrite, restart))
-        _run_stages(run, chosen, given, resume and not restart, overwrite, restart)
+        _run_stages(run, chosen, given, resume and not restart, overwrite, restart, ["load_from"] if warm_start else [])
     return run
 
 
 def _run_stages(
-    run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, overwrite: bool, restart: bool
+    run: Run,
+    stages: list[str],
+    given: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+    restart: bool,
+    made: list[str],
 ) -> None:
-    for number, name in enumerate(chosen, 1):
-        stage, title = STAGES[name], f"[{number}/{len(chosen)}] {Path(STAGES[name].notebook).stem}"
+    """Execute the stages; ``made`` names the options whose values come from earlier work."""
+    for number, name in enumerate(stages, 1):
+        stage, title = STAGES[name], f"[{number}/{len(stages)}] {Path(STAGES[name].notebook).stem}"
         target = run.notebooks / stage.notebook
-        done, changes = _state(run, name, stage.options.collect(given)) if resume else (False, "")
+        done, changes = _state(run, name, stage.options.collect(given), made) if resume else (False, "")
         if done:
             print(f"{title}: done before, skipped", flush=True)
             _failed(target).unlink(missing_ok=True)
@@ -112,12 +119,12 @@ def _run_stages(
         print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
 
 
-def _state(run: Run, name: str, options: Any) -> tuple[bool, str]:
+def _state(run: Run, name: str, options: Options, made: list[str]) -> tuple[bool, str]:
     """Return whether a stage is done, and which inputs changed; neither where one is missing: the stage says which."""
     try:
-        options = options.resolved()
-        done = run.is_done(name, options)
-        return done, "" if done else run.changes(name, options)
+        resolved = options.resolved()
+        done = run.is_done(name, resolved)
+        return done, "" if done else run.changes(name, resolved, [*made, *options.chosen()])
     except InputError:
         return False, ""
 

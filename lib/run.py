@@ -52,7 +52,7 @@ class Run:
 
     def need(self, stage: str) -> None:
         """Raise InputError unless a stage finished; say which file or folder is missing."""
-        if self.entry(stage):
+        if self.entry(stage) and self._has_results(stage):
             return
         folder, again = self._folder(stage), f"Run {_NOTEBOOKS[stage]} for this run folder first."
         if not folder.is_dir():
@@ -60,15 +60,18 @@ class Run:
         if not self._record.exists():
             remedy = f"Copy it with the run folder, or run {_NOTEBOOKS[stage]} again, which keeps finished files."
             raise InputError(f"{self._record} is missing, though {folder} is there. {remedy}")
-        raise InputError(f"{folder} is unfinished. {again}")
+        raise InputError(f"{folder} is unfinished or incomplete. {again}")
 
-    def changes(self, stage: str, options: Options) -> str:
-        """Return a sentence that names the changed inputs of a stage's results; empty for none or other options."""
+    def changes(self, stage: str, options: Options, chosen: Iterable[str] = ()) -> str:
+        """Return a sentence that names the changed inputs of a stage's results; empty for none or other options.
+
+        ``options`` are resolved ones; those that were ``chosen`` in doing so count as inputs.
+        """
         if stage == "submit":
             entry = self.entry(stage)
             same = entry is None or entry["inputs"] == digest_of(options.inputs())
-            return "" if same else f"{self.submission} was made from other tables or masks"
-        return changed_inputs(self._folder(stage), options.identity(), options.inputs(), options.defaults())
+            return "" if same else f"{self.submission} was made from other tables, images or masks"
+        return changed_inputs(self._folder(stage), options.identity(), options.inputs(), options.defaults(), chosen)
 
     def claim(self, stage: str, options: Options, overwrite: bool = False, restart: bool = False) -> Path:
         """Create the stage's folder, or keep one of the same options and inputs to continue an interrupted stage.
@@ -115,9 +118,9 @@ class Run:
         found = files.digests(paths, self.folder / "digests.json")
         return placeless_names({os.path.relpath(path, root): value for path, value in found.items()})
 
-    def made_from(self, stage: str) -> set[str]:
-        """Return the digests of the inputs of a stage's results; empty where none are recorded."""
-        return set(read_json(self._folder(stage) / INPUTS).values())
+    def made_from(self, stage: str) -> dict[str, str]:
+        """Return the digests of the inputs of a stage's results, by name; empty where none are recorded."""
+        return placeless_names(read_json(self._folder(stage) / INPUTS))
 
     @contextmanager
     def locked(self, work: str = "stage") -> Iterator[None]:

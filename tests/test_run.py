@@ -149,7 +149,7 @@ def test_what_a_copied_run_lacks_is_named(finished):
     with pytest.raises(InputError, match=r"run\.yaml is missing, though .*augmented is there.*run 01_augment again"):
         finished.need("augment")
     with finished.recorded("augment", Seed()):
-        with pytest.raises(InputError, match=r"train is unfinished.*Run 02_train"):
+        with pytest.raises(InputError, match=r"train is unfinished or incomplete.*Run 02_train"):
             with finished.recorded("submit", Seed()):
                 pass
             finished.need("train")
@@ -167,11 +167,12 @@ def test_changed_inputs_of_a_stage_are_named_but_other_options_are_not(tmp_path)
         "augmented holds results made from other inputs (changed: a)"
     )
     assert run.changes("augment", Seed(file="2", seed=1)) == ""
+    assert run.changes("augment", Seed(file="2", seed=1), chosen=["seed"]).endswith("(changed: seed, a)")
 
 
 def test_a_changed_table_or_mask_of_a_submission_is_said(finished):
     assert finished.changes("submit", Seed()) == ""
-    assert "other tables or masks" in finished.changes("submit", Seed(file="2"))
+    assert "other tables, images or masks" in finished.changes("submit", Seed(file="2"))
 
 
 def test_a_stage_whose_results_are_replaced_is_no_longer_done(finished):

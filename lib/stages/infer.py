@@ -65,6 +65,9 @@ class InferOptions(TestTimeOptions, InferInputs):
             return options
         return replace(options, scales=[select_scale(run.folder, options.members()[0][1], self.data, self.device)])
 
+    def chosen(self) -> list[str]:
+        return [name for name in ("checkpoint", "scales") if getattr(self, name) in (None, "target")]
+
     def members(self) -> list[tuple[Path, Path]]:
         """Return config and file of each checkpoint; the config lies beside it, else it is the run's."""
         files = [Path(file) for file in self.checkpoint or ()]
@@ -105,7 +108,7 @@ def infer(options: InferOptions) -> Path:
 
     Raises:
         InputError: unfinished training, a checkpoint that does not fit, an option that needs an unknown camera, faulty
-            images, or a folder of other options or inputs.
+            images, another data set than the run's, or a folder of other options or inputs.
     """
     from lib.prediction.predictor import Predictor  # here, because mmseg takes seconds to import
 
@@ -143,7 +146,7 @@ def check_target(options: InferOptions) -> None:
         return
     has_frames = (Path(options.data) / "train_target.csv").is_file()
     frames = [item.image for item in layout.read_split(options.data, "train_target")] if has_frames else []
-    shared = sum(value in known for value in run.digests(frames, options.data).values())
+    shared = sum(value in known.values() for value in run.digests(frames, options.data).values())
     if shared * 2 < len(frames) or not shared:
         made_for = (run.entry("augment") or {}).get("results", {}).get("data", "another data set")
         found = f"{shared} of its {len(frames)} target frames are those that {run.augmented} was made for ({made_for})"

@@ -25,13 +25,13 @@ class SubmitOptions(Options):
     submission_size: Annotated[list[Side], Len(2, 2)] = option(
         list(SIZE), "width and height of the submitted masks", expected="width and height in pixels, such as [960, 540]"
     )
-
     other_data: bool = option(False, "accept another data set than the masks were made from", identity=False)
 
     def inputs(self) -> dict[str, str]:
-        """Return the digests of the tables and masks that the submission is made from."""
+        """Return the digests of the tables and masks that the submission is made from, and of the images it is for."""
         run, data = Run(self.out), Path(self.data)
-        tables = run.digests([data / "test.csv", data / "sample_submission.csv"], data)
+        images = [item.image for item in layout.read_split(data, "test")]
+        tables = run.digests([data / "test.csv", data / "sample_submission.csv", *images], data)
         return tables | run.digests(sorted(run.masks.glob("*.png")), run.folder)
 
 
@@ -55,7 +55,7 @@ def check_images(options: SubmitOptions) -> None:
     run = Run(options.out)
     known = run.made_from("infer")
     images = run.digests([item.image for item in layout.read_split(options.data, "test")], options.data)
-    other = [name for name, value in images.items() if value not in known]
+    other = [name for name, value in images.items() if value != known.get(name)]
     if known and other and not options.other_data:
         made_from = (run.entry("infer") or {}).get("results", {}).get("data", "another data set")
         found = f"{len(other)} of {len(images)} test images, such as {other[0]}, are not those of {made_from} that"

@@ -155,10 +155,15 @@ _CHANGES: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "checkpoint changed": ("infer", "iter_1.pth", _corrected("run/train/best_mIoU_iter_1.pth")),
     "rows of sample_submission.csv in another order": (
         "submit",
-        "other tables or masks",
+        "other tables, images or masks",
         _reordered("data/sample_submission.csv"),
     ),
-    "a mask changed": ("submit", "other tables or masks", _corrected("run/masks/test_0.png")),
+    "a test image replaced after stage 03": (
+        "submit",
+        "other tables, images or masks",
+        _replaced("data/test_image/0.png"),
+    ),
+    "a mask changed": ("submit", "other tables, images or masks", _corrected("run/masks/test_0.png")),
 }
 
 CASES: dict[str, Callable[[Path], None]] = {

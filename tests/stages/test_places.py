@@ -7,6 +7,7 @@ import pytest
 
 from lib.dataset import image_files, layout
 from lib.errors import InputError
+from lib.files import write_yaml
 from lib.run import Run
 from lib.sample import write
 from lib.stages.augment import AugmentOptions, augment
@@ -121,6 +122,33 @@ def test_masks_of_other_test_images_are_refused_unless_that_is_confirmed(copied,
         submission(copied)
     assert path.read_bytes() == before
     submission(copied, other_data=True)
+
+
+def test_exchanged_test_images_are_noticed(copied):
+    infer(choices(copied))
+    first, second, _ = (item.image for item in layout.read_split(copied / "data", "test"))
+    first.rename(copied / "aside.png")
+    second.rename(first)
+    (copied / "aside.png").rename(second)
+    with pytest.raises(InputError, match="2 of 3 test images"):
+        submission(copied)
+
+
+def test_a_deleted_checkpoint_of_a_finished_training_is_said(copied):
+    run = Run(copied / "outputs" / "run")
+    write_yaml(run.folder / "run.yaml", {"train": {"parameters": {}}})
+    run.last_checkpoint().unlink()
+    with pytest.raises(InputError, match="train is unfinished or incomplete"):
+        infer(InferOptions(data=copied / "data", out=run.folder))
+
+
+def test_another_best_checkpoint_is_a_changed_input(copied):
+    run = Run(copied / "outputs" / "run")
+    options = InferOptions(data=copied / "data", out=run.folder)
+    write_yaml(run.folder / "run.yaml", {"train": {"parameters": {}}})
+    infer(options)
+    run.last_checkpoint().rename(run.train / "best_mIoU_iter_2.pth")
+    assert "changed: checkpoint, " in run.changes("infer", options.resolved(), options.chosen())
 
 
 def test_overwriting_keeps_equal_masks_and_restarting_does_not(copied):
