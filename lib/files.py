@@ -78,21 +78,20 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock (names it), or the folder cannot be written.
     """
-    missing = not path.parent.exists()
+    missing, file = not path.parent.exists(), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _lock(path)
     except OSError as error:
-        if path.parent.is_dir() and error.errno in _READ_ONLY:
-            yield
-            return
-        remedy = "Correct its permissions, or choose another output folder."
-        raise InputError(f"{path.parent} cannot be written ({error.strerror}). {remedy}") from None
+        if not path.parent.is_dir() or error.errno not in _READ_ONLY:
+            remedy = "Correct its permissions, or choose another output folder."
+            raise InputError(f"{path.parent} cannot be written ({error.strerror}). {remedy}") from None
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        file.close()
+        if file:
+            path.unlink(missing_ok=True)
+            file.close()
         if missing:
             with suppress(OSError):  # it holds files
                 path.parent.rmdir()
