@@ -42,7 +42,7 @@ def judge(data: Path, run: Path, checkpoint: Path, frames: list[Path], mask: np.
     step, validation = int(checkpoint.stem.rsplit("_", 1)[1]), scalars(run)["mIoU"]
     scores = unsupervised_score(run, checkpoint, frames, mask=mask)
     scores["validation"] = dict(zip(*validation, strict=True)).get(step, float("nan"))
-    scores["truth"] = float(score_submission(path, data / "withheld" / "test_gt")["mIoU"])
+    scores["truth"] = float(score_submission(path, data / "withheld" / "test_gt", size)["mIoU"])
     write_yaml(note, {name: round(float(value), 5) for name, value in scores.items()})
     return read_yaml(note)
 

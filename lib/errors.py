@@ -46,6 +46,11 @@ def raise_faults(folder: str | Path, faults: Sequence[Fault]) -> None:
     raise InputError("\n  ".join(lines))
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Return a text from a file as messages repeat it: cut after ``most`` characters, control characters escaped."""
+    return repr(text[:most])[1:-1] + ("…" if len(text) > most else "")
+
+
 def attempt(faults: list[Fault], work: Callable, *arguments):
     """Return the result of ``work``; None if it raises an InputError of one fault, which is added to ``faults``."""
     try:

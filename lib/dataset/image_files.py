@@ -1,68 +1,166 @@
 """Image and label files: read and written whole, or refused in one sentence."""
 
-import io
-import struct
-import zlib
+import hashlib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from lib.dataset.classes import CLASSES, IGNORE
+from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND, IGNORE, PALETTE
+from lib.dataset.formats import Header, load, opened, png_data_fault, unreadable
+from lib.dataset.jpeg_decoder import JpegDecoder
 from lib.errors import Fault, InputError
 from lib.files import whole_file
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_GREY = b"\x08\x00"  # bit depth and colour type in the header of a PNG of 8-bit grey values
-_JPEG = b"\xff\xd8\xff"
 _LISTED = 5  # label values that a fault names
+_LABEL_FORMATS = ("PNG", "TIFF", "BMP", "GIF")  # Pillow's names of formats that keep class ids
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
+_MODES = {"F": "floating-point", "LA": "grey and alpha"}  # Pillow's modes in words
+_ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
+_NO_COLOUR_MODES = ("F", "I", "CMYK", "LAB", "HSV")  # Pillow's modes that OpenCV would turn into wrong colours
+_COPY, _EXPORT = "Copy the file again.", "Re-export the label as class ids."
+_EXPORT_GREY = "Re-export all labels as grey values that are class ids."
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """Facts on a sound image: (width, height), digest of the content, and a 16-bit image's largest value."""
+
+    size: tuple[int, int]
+    digest: bytes
+    largest: int | None
+
+
+@dataclass(frozen=True)
+class Label:
+    """Class ids of a label, ``uint8 (H, W)``, and of a palette image the colours, ``uint8 (N, 3)`` RGB."""
+
+    ids: np.ndarray
+    palette: np.ndarray | None = None
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file as ``uint8 (H, W, 3)`` RGB, also a grey, RGBA, palette or 16-bit one, or raise InputError."""
-    # Orientation tags are ignored: lens and labels belong to the sensor's pixels.
-    flags, image = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, None
-    with suppress(cv2.error):
-        image = cv2.imdecode(np.frombuffer(_whole_bytes(path), np.uint8), flags)
-    if image is None:
-        raise InputError(Fault(path, "truncated, or not an image that OpenCV reads", "Copy or convert it again."))
-    return image
+    """Read an image file as ``uint8 (H, W, 3)`` RGB, also a grey, palette or 16-bit one, or raise InputError.
+
+    Orientation tags and transparency are ignored: lens and labels belong to the sensor's pixels.
+    """
+    data, header = load(path)
+    if header.mode in _NO_COLOUR_MODES and header.format != "PPM":
+        found = f"{_MODES.get(header.mode, header.mode)} pixels (expected: grey values or RGB)"
+        raise InputError(Fault(path, found, "Convert the image to RGB."))
+    return _decode(path, data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def check_image(path: str | Path, decoder: JpegDecoder) -> ImageFacts:
+    """Read an image file in full and return the facts on it, or raise InputError.
+
+    A PNG's data are inflated, which names the fault; decoding it would find the same ones.
+    """
+    data, header = load(path)
+    largest = None
+    if header.format == "JPEG":
+        if said := decoder.damage(path):
+            remedy = "Copy the file again, or store it as PNG if it looks right."
+            raise InputError(Fault(path, f"JPEG damaged inside ({said})", remedy))
+    elif header.format != "PNG":
+        read_image(path)
+    elif found := png_data_fault(data, header):
+        raise InputError(Fault(path, found, _COPY))
+    if header.bits == 16:
+        largest = int(np.atleast_3d(_decode(path, data, cv2.IMREAD_UNCHANGED))[..., :3].max())  # without alpha
+    return ImageFacts(header.size, hashlib.sha256(data).digest(), largest)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return the (width, height) of an image file from its header; its pixels are not read."""
+    return load(path)[1].size
 
 
 def read_label(path: str | Path) -> np.ndarray:
-    """Read a label file as ``uint8 (H, W)``: grey values up to 255, or the indices of a palette image.
+    """Read a label file as ``uint8 (H, W)``; see :func:`load_label`."""
+    return load_label(path).ids
+
+
+def load_label(path: str | Path) -> Label:
+    """Read a label file: grey values up to 255 of any bit depth, or the indices of a palette image.
 
     Raises:
-        InputError: missing, truncated, damaged, not single-channel, lossy (JPEG), or a value above 255.
+        InputError: missing, truncated, damaged, not single-channel, lossy (JPEG), a value outside 0-255, or a palette
+            that says that its indices are no class ids.
     """
-    data, remedy = _whole_bytes(path), "Re-export the label as class ids."
-    if data[: len(_PNG)] == _PNG and data[24:26] == _GREY:
-        label = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # three times faster than Pillow
-        if label is not None and label.ndim == 2:
-            return label
-    try:
-        with Image.open(io.BytesIO(data)) as image:  # OpenCV would replace palette indices by their colours
-            file_format, mode = image.format, image.mode
-            label = np.asarray(image.convert("L") if mode == "1" else image)
-    except Exception:
-        found = "truncated, or not an image that Pillow reads"
-        raise InputError(Fault(path, found, "Copy or convert it again.")) from None
-    if file_format == "JPEG":
-        raise InputError(Fault(path, "JPEG, which blurs class ids (expected: PNG)", remedy))
-    if mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
-        raise InputError(Fault(path, f"{mode} pixels (expected: one channel)", remedy))
-    if label.max() > 255:
-        raise InputError(Fault(path, f"label value {label.max()} (allowed: class ids and {IGNORE})", remedy))
-    return label.astype(np.uint8)
+    data, header = load(path)
+    if header.format not in _LABEL_FORMATS:
+        blurs = ", which blurs class ids" if header.format in ("JPEG", "WEBP", "JPEG2000", "AVIF") else ""
+        raise InputError(Fault(path, f"{header.format}{blurs} (expected: PNG)", _EXPORT))
+    if header.format == "PNG":
+        if found := png_data_fault(data, header):  # Pillow would fill in missing rows
+            raise InputError(Fault(path, found, _COPY))
+        if (header.bits, header.mode) == (8, "0"):  # grey; three times faster than Pillow
+            return Label(_decode(path, data, cv2.IMREAD_UNCHANGED))
+    with opened(path, data, _LABEL_FORMATS) as image:  # OpenCV would replace palette indices by their colours
+        mode, lossy = image.mode, header.format == "TIFF" and image.info.get("compression") in _LOSSY_TIFF
+        values = np.asarray(image)
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if mode == "P" else None
+    found = ""
+    if mode not in _ID_MODES:
+        found = f"{_MODES.get(mode, mode)} pixels (expected: {'integers' if mode == 'F' else 'one channel'})"
+    elif lossy or header.white_is_zero:
+        found = f"{'lossy compression' if lossy else 'inverted grey values'} (expected: PNG)"
+    if found:
+        raise InputError(Fault(path, found, _EXPORT))
+    values = _exact(values, mode, header)
+    for value in (values.min(), values.max()):
+        if not 0 <= value <= 255:
+            raise InputError(Fault(path, f"label value {value} (allowed: class ids and {IGNORE})", _EXPORT))
+    ids = values.astype(np.uint8)
+    if palette is not None and (found := _palette_fault(used_colours(Label(ids, palette)), palette)):
+        raise InputError(Fault(path, found, _EXPORT_GREY))
+    return Label(ids, palette)
+
+
+def _exact(values: np.ndarray, mode: str, header: Header) -> np.ndarray:
+    """Return the samples as the file holds them: Pillow scales few bits to 0-255 and mixes up signs."""
+    if mode == "L" and header.bits in (2, 4):
+        return values // (255 // (2**header.bits - 1))
+    if header.format == "TIFF" and mode == "L" and header.signed:
+        return values.view(np.int8)
+    if header.format == "TIFF" and header.bits == 32 and not header.signed:
+        return values.view(np.uint32)
+    return values
+
+
+def used_colours(label: Label) -> dict[int, tuple[int, int, int]]:
+    """Return the RGB colour of each id that a palette label holds; empty for a label of grey values."""
+    if label.palette is None:
+        return {}
+    used = np.flatnonzero(value_counts(label.ids)[: len(label.palette)])
+    return {int(i): tuple(map(int, label.palette[i])) for i in used}  # type: ignore[misc]  # three channels
+
+
+def _palette_fault(used: dict[int, tuple[int, int, int]], palette: np.ndarray) -> str:
+    """Return the fault of a palette whose colours say that an index is another class id; empty for none."""
+    grey = (palette == palette[:, :1]).all()
+    known = {tuple(map(int, colour)): c for c, colour in enumerate(PALETTE) if len(set(colour)) > 1}
+    for index, colour in used.items():
+        if grey and colour[0] != index:
+            return f"grey palette that shows index {index} as {colour[0]} (expected: grey values that are class ids)"
+        if known.get(colour, index) != index:
+            name = CLASSES_WITH_BACKGROUND[known[colour]]
+            return f"palette index {index} has the colour of {name} (expected: index {known[colour]})"
+    return ""
+
+
+def value_counts(label: np.ndarray) -> np.ndarray:
+    """Return the number of pixels of each value, ``(256,)``, of a label ``uint8 (H, W)``."""
+    # OpenCV counts without the interpreter lock and five times faster than NumPy.
+    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel()
 
 
 def odd_values(label: np.ndarray, classes: int = len(CLASSES)) -> str:
     """Return a sentence on values of a label ``uint8 (H, W)`` that are no class id and not IGNORE; empty for none."""
-    # OpenCV counts without the interpreter lock and five times faster than NumPy.
-    counts = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel()
-    odd = [value for value in np.flatnonzero(counts) if value >= classes and value != IGNORE]
+    odd = [value for value in np.flatnonzero(value_counts(label)) if value >= classes and value != IGNORE]
     if not odd:
         return ""
     listed = ", ".join(map(str, odd[:_LISTED])) + (f" and {len(odd) - _LISTED} more" if len(odd) > _LISTED else "")
@@ -85,42 +183,10 @@ def write_png(path: str | Path, array: np.ndarray, compress: bool = True) -> Non
         temporary.write_bytes(cv2.imencode(".png", array, options)[1].tobytes())
 
 
-def _whole_bytes(path: str | Path) -> bytes:
-    """Read a file's bytes and refuse truncated or damaged ones; decoders would fill in the missing pixels."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        found = "not found" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise InputError(Fault(path, found, "Restore the file or correct the path.")) from None
-    found = "" if data else "empty file"
-    if data.startswith(_PNG):
-        found = _png_fault(memoryview(data))
-    elif data.startswith(_JPEG) and data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0:
-        # A scan without an end marker after it; a thumbnail has an end marker of its own.
-        found = "truncated JPEG (no end marker)"
-    if found:
-        raise InputError(Fault(path, found, "Copy the file again."))
-    return data
-
-
-def _png_fault(data: memoryview) -> str:
-    """Check the chunks (PNG specification, 5.3): length, type, content, checksum of type and content."""
-    start, kind = len(_PNG), b""
-    try:
-        while kind != b"IEND":
-            length, kind = struct.unpack_from(">I4s", data, start)
-            end = start + 12 + length
-            if struct.unpack_from(">I", data, end - 4) != (zlib.crc32(data[start + 4 : end - 4]),):
-                return f"damaged PNG (wrong checksum at byte {start})"
-            start = end
-    except struct.error:  # the data end before
-        return "truncated PNG (no IEND chunk)"
-    return ""
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return the (width, height) of an image file; a PNG is checked by its checksums and not decoded."""
-    data = _whole_bytes(path)
-    if data.startswith(_PNG) and data[12:16] == b"IHDR":
-        return struct.unpack_from(">II", data, 16)
-    return read_image(path).shape[1::-1]
+def _decode(path: str | Path, data: bytes, flags: int) -> np.ndarray:
+    image = None
+    with suppress(cv2.error):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise unreadable(path)
+    return image

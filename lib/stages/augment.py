@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Len, Lt
 
 from lib.camera import models
 from lib.dataset import image_files, layout
+from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.diagnostics.explore import lens_figure
 from lib.errors import InputError
@@ -57,6 +58,9 @@ class AugmentOptions(Options):
     motion: bool = option(True, "rotate and shift the target camera a little from image to image")
     appearance: Literal["statistics", "fourier", "none"] = option(
         "statistics", "statistics: match a target frame's colours; fourier: its low frequencies; none: unchanged"
+    )
+    unlabelled: Literal["ignore", "background"] = option(
+        "ignore", "source pixels labelled 255: ignore: leave them out of training; background: train as Background"
     )
     copies: Annotated[int, Ge(0)] = option(
         1, "versions per training image; from 2 on, more for rare classes; 0: training transforms its own crops"
@@ -103,7 +107,8 @@ def augment(options: AugmentOptions) -> Path:
     """
     run = Run(options.out)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
-    layout.check(options.data, _READ)
+    for warning in layout.check(options.data, _READ).warnings:
+        print(f"warning: {warning}")
     folder = run.claim("augment", options, options.overwrite, options.restart)
     if run.is_done("augment", options):
         return folder
@@ -129,9 +134,8 @@ def augment(options: AugmentOptions) -> Path:
         weights = rare_class_weights(train_items)
         for split in SPLITS:
             copies = options.copies if split == "train_source" else 1
-            images = list(_images(options.data, folder, split, copies, options.seed, weights))
-            if copies:
-                in_threads(partial(_write_image, folder, render), images, split)
+            images = list(_images(options, folder, split, copies, weights))
+            in_threads(partial(_write_image, folder, render, options.unlabelled == "background"), images, split)
             rows = [row for _, _, row in images]
             layout.write_table(folder / f"{split}.csv", list(rows[0]), [list(row.values()) for row in rows])
             results[split] = len(images)
@@ -157,20 +161,24 @@ def _resize(size: tuple[int, int], image: np.ndarray, label: np.ndarray, params:
     return image, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _images(data: str, folder: Path, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Image]:
+def _images(
+    options: AugmentOptions, folder: Path, split: str, copies: int, weights: dict[str, float]
+) -> Iterator[_Image]:
     """Yield the images of a split: their origin, their parameters, and their row of the table."""
-    items = layout.read_split(data, split)
+    items = layout.read_split(options.data, split)
     for item, number in zip(items, copies_per_item(items, copies, weights), strict=True):
         # More copies of an image: each copy is drawn less often.
         weight = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
         if not number:
             assert item.label
             paths = {"img_path": _relative(item.image, folder), "gt_path": _relative(item.label, folder)}
+            if options.unlabelled == "background":
+                paths["gt_path"] = f"./{split}_gt/{item.id}.png"
             yield item, AugmentParams.neutral(), {"id": item.id} | paths | weight
         for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
             # A generator per image: its parameters depend neither on the order nor on other images.
-            params = AugmentParams.sample(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
+            params = AugmentParams.sample(np.random.default_rng([options.seed, crc32(item.id.encode()), copy]))
             paths = {"img_path": f"./{split}_image/{name}.png", "gt_path": f"./{split}_gt/{name}.png"}
             yield item, params, {"id": name} | paths | params.to_row() | weight
 
@@ -180,13 +188,20 @@ def _relative(file: Path, folder: Path) -> str:
     return os.path.relpath(file.resolve(), folder.resolve())
 
 
-def _write_image(folder: Path, render: Callable, planned: _Image) -> None:
+def _write_image(folder: Path, render: Callable, background: bool, planned: _Image) -> None:
+    """Write a row's files, those of the data set excepted; ``background``: its unlabelled pixels become Background."""
     item, params, row = planned
     image_file, label_file = folder / row["img_path"], folder / row["gt_path"]
     if label_file.exists() and image_file.exists():  # both appear whole or not at all
         return
     assert item.label
-    image, label = render(image_files.read_image(item.image), image_files.read_label(item.label), params)
+    label = image_files.read_label(item.label)
+    if background:
+        label[label == IGNORE] = BACKGROUND
+    if image_file.resolve() == item.image.resolve():  # the data set's image: training transforms it itself
+        image_files.write_png(label_file, label)
+        return
+    image, label = render(image_files.read_image(item.image), label, params)
     # Compression would take as long as all the rest, and training would undo it at every step.
     image_files.write_png(image_file, image, compress=False)
     image_files.write_png(label_file, label)

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from lib.errors import InputError
+from lib.errors import InputError, shortened
 
 ABSENT = "-1"  # run lengths of a class that does not occur
-_SHOWN = 40  # characters of faulty run lengths that a message repeats
 
 
 def encode_mask(mask: np.ndarray) -> str:
@@ -18,14 +17,16 @@ def encode_mask(mask: np.ndarray) -> str:
 def decode_mask(text: str, size: tuple[int, int]) -> np.ndarray:
     """Decode run lengths to ``bool (H, W)`` of ``size`` = (width, height); refuse what does not fit together."""
     width, height = size
-    if text.strip() == ABSENT:
+    if text == ABSENT:
         return np.zeros((height, width), dtype=bool)
     try:
         numbers = np.array([int(word) for word in text.split()], dtype=np.int64)
     except (ValueError, OverflowError):
         numbers = np.zeros(0, dtype=np.int64)
-    found = f"run lengths {text[:_SHOWN] + '…' if len(text) > _SHOWN else text!r}"
-    if numbers.size == 0 or numbers.size % 2 or numbers.min() < 1:
+    found = f"run lengths '{shortened(text)}'"
+    # Other spellings of a number, such as 007, +7, 1_0 or ٧, and other spaces are read differently elsewhere.
+    plain = " ".join(map(str, numbers.tolist())) == text
+    if not plain or numbers.size == 0 or numbers.size % 2 or numbers.min() < 1:
         raise InputError(f"{found} (expected: pairs of numbers from 1, or {ABSENT})")
     starts, lengths = numbers[::2], numbers[1::2]
     # The first test keeps the sum of the second from overflowing.

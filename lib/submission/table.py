@@ -19,6 +19,7 @@ from lib.submission.run_length import decode_mask, encode_mask
 
 SIZE = (960, 540)  # (width, height) of the competition's masks
 COLUMNS = ("id", "mask_rle")
+_REMEDY = "Write the submission again, or correct its size."
 
 
 def write_submission(path: str | Path, masks: str | Path, data: str | Path, size: tuple[int, int]) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def check_submission(
     pixels (0-1), ``images`` the number of images in which the class occurs.
     """
     submission = Path(submission)
-    table = layout.read_table(submission, COLUMNS)
+    table = layout.read_table(submission, COLUMNS, exact=True)
     found, expected = table["id"].tolist(), layout.read_sample(data)
     raise_faults(submission.parent, layout.compare_ids(submission, found, expected, "sample_submission.csv"))
     for line, (row, wanted) in enumerate(zip(found, expected, strict=True), start=2):
@@ -75,7 +76,7 @@ def check_submission(
             if different.any():
                 y, x = divmod(int(different.argmax()), size[0])
                 difference = f"{row} differs from {path} in {different.sum()} pixels, first at x {x}, y {y}"
-                raise InputError(Fault(submission, difference, "Write the submission again."))
+                raise InputError(Fault(submission, difference, _REMEDY))
         return np.bincount(mask.ravel(), minlength=IGNORE)[: len(CLASSES)]
 
     counts = np.array(per_image(compare, images, submission.parent, "check"))
@@ -105,5 +106,4 @@ def decode_row(submission: Path, row: str, text: str, size: tuple[int, int]) -> 
     try:
         return decode_mask(text, size)
     except InputError as error:
-        fault = Fault(submission, f"{row}: {error}", "Write the submission again, or correct its size.")
-        raise InputError(fault) from None
+        raise InputError(Fault(submission, f"{row}: {error}", _REMEDY)) from None

@@ -183,7 +183,7 @@ def labelled(folder: str | Path) -> tuple[list[tuple[Path, int]], list[str]]:
         (file, label)
         for label, path in enumerate(folders)
         for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in _SUFFIXES
+        if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
     ]
     if not images:
         raise InputError(

@@ -10,6 +10,7 @@ from PIL import Image
 from lib.dataset import image_files
 from lib.errors import InputError
 from tests.builders import HEIGHT, WIDTH, classes_label, encoded, photo
+from tests.faults.image_builder import ids, png
 
 
 def test_read_image_is_rgb(tmp_path):
@@ -61,15 +62,20 @@ def test_read_label_round_trip(tmp_path):
 def test_read_label_reads_palette_indices(tmp_path, bits):
     label = np.arange(12, dtype=np.uint8).reshape(3, 4)
     image = Image.fromarray(label).convert("P")
-    image.putpalette([255 - i // 3 for i in range(768)])
+    image.putpalette([(i * 37 + 11) % 256 for i in range(768)])
     image.save(tmp_path / "palette.png", bits=bits)
     np.testing.assert_array_equal(image_files.read_label(tmp_path / "palette.png"), label)
 
 
-def test_read_label_of_few_bits_and_of_16(tmp_path):
+def test_read_label_of_few_bits_is_exact(tmp_path):
+    for bits, most in ((1, 2), (2, 4), (4, 12)):
+        label = ids(most=most)
+        (tmp_path / "few.png").write_bytes(png(label, bits))
+        np.testing.assert_array_equal(image_files.read_label(tmp_path / "few.png"), label)
+
+
+def test_read_label_of_16_bits(tmp_path):
     two = np.array([[0, 255], [255, 0]], np.uint8)
-    Image.fromarray(two).convert("1").save(tmp_path / "one_bit.png")
-    np.testing.assert_array_equal(image_files.read_label(tmp_path / "one_bit.png"), two)
     cv2.imwrite(str(tmp_path / "wide.png"), two.astype(np.uint16))
     np.testing.assert_array_equal(image_files.read_label(tmp_path / "wide.png"), two)
     cv2.imwrite(str(tmp_path / "wide.png"), two.astype(np.uint16) * 300)

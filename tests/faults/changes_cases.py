@@ -9,7 +9,7 @@ from pathlib import Path
 from lib import recipes
 from lib.dataset import layout
 from lib.dataset.image_files import write_png
-from lib.files import write_yaml
+from lib.files import digest, write_yaml
 from lib.options import Options
 from lib.run import Run
 from lib.stages.augment import AugmentOptions
@@ -73,8 +73,8 @@ def _run(folder: Path) -> dict[str, Options]:
                 rows = [[i.id, i.image.resolve(), i.label and i.label.resolve()] for i in items]
                 layout.write_table(run.augmented / f"{split}.csv", ("id", "img_path", "gt_path"), rows)
         run.submission.touch()
-        with run.recorded(stage, options[stage]):
-            pass
+        with run.recorded(stage, options[stage]) as results:
+            results["digest"] = digest(run.submission)
     for stage in _ORDER:
         assert run.is_done(stage, options[stage]) and not run.changes(stage, options[stage]), stage
     return options

@@ -1,5 +1,6 @@
 """Bending source images: geometry, the target's look, rare classes, and bending while training."""
 
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -305,3 +306,34 @@ def test_class_layout_counts_where_classes_are():
     label[:36] = 8
     layout = explore.class_layout([label, np.zeros_like(label)])
     assert layout.shape == (13, 36, 64) and layout[8, :18].mean() == 0.5 and layout[0, 18:].mean() == 1
+
+
+@pytest.fixture
+def unlabelled_corner(sample, tmp_path):
+    """The sample with an unlabelled corner in every source label."""
+    folder = tmp_path / "data"
+    shutil.copytree(sample, folder)
+    for file in folder.glob("*_source_gt/*.png"):
+        label = image_files.read_label(file)
+        label[:40, :60] = IGNORE
+        image_files.write_png(file, label)
+    return folder
+
+
+def test_unlabelled_pixels_become_background_if_asked(unlabelled_corner, tmp_path):
+    for way, expected in (("ignore", IGNORE), ("background", BACKGROUND)):
+        folder = augment(AugmentOptions(data=unlabelled_corner, out=tmp_path / way, augment=False, unlabelled=way))
+        for split in ("train_source", "val_source"):
+            label = image_files.read_label(layout.read_split(folder, split)[0].label)
+            assert (label[:40, :60] == expected).all()
+
+
+@pytest.mark.slow
+def test_unlabelled_pixels_become_background_for_crops_too(unlabelled_corner, tmp_path):
+    options = AugmentOptions(data=unlabelled_corner, out=tmp_path / "run", copies=0, unlabelled="background")
+    item = layout.read_split(augment(options), "train_source")[0]
+    before = layout.read_split(unlabelled_corner, "train_source")[0]
+    assert item.image == before.image.resolve()
+    expected = image_files.read_label(before.label)
+    expected[expected == IGNORE] = BACKGROUND
+    np.testing.assert_array_equal(image_files.read_label(item.label), expected)

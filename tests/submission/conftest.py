@@ -1,4 +1,4 @@
-"""A test split without images, random masks, and their submission."""
+"""A test split of black images, random masks, and their submission."""
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,10 @@ def quick_record(monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    """Tables of a test split; its images are never opened here."""
+    """A test split whose images are twice the submission's size."""
     folder = tmp_path / "set"
-    folder.mkdir()
+    for i in IDS:
+        image_files.write_png(folder / f"{i}.png", np.zeros((12, 16, 3), np.uint8))
     pd.DataFrame({"id": IDS, "img_path": [f"{i}.png" for i in IDS]}).to_csv(folder / "test.csv", index=False)
     # The sample lists images in another order than test.csv.
     sample = pd.DataFrame({"id": layout.row_ids(IDS[::-1]), "mask_rle": "-1"})

@@ -8,10 +8,11 @@ import pytest
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, CAR, CLASSES, IGNORE, ROAD, SKY
 from lib.errors import InputError
+from lib.files import digest
 from lib.run import Run
 from lib.stages.submit import SubmitOptions, submit
 from lib.submission.run_length import decode_mask, encode_mask
-from lib.submission.table import check_submission
+from lib.submission.table import check_submission, write_submission
 from tests.submission.conftest import IDS, SIZE
 
 
@@ -32,15 +33,25 @@ def test_submit_keeps_the_samples_rows_and_order(written, data, tmp_path):
         "run.yaml",
         "submission.csv",
     ]
-    assert Run(written.parent).entry("submit")["results"] == {"submission": written.name}
+    assert Run(written.parent).entry("submit")["results"] == {"submission": written.name, "digest": digest(written)}
+
+
+def test_a_submission_that_was_changed_is_not_done(written, data):
+    options = SubmitOptions(data=data, out=written.parent, submission_size=SIZE)
+    assert Run(written.parent).is_done("submit", options)
+    written.write_bytes(written.read_bytes()[:-4])
+    assert not Run(written.parent).is_done("submit", options)
+    submit(options)
+    assert Run(written.parent).is_done("submit", options)
 
 
 def test_submit_resizes_at_pixel_centres(masks, data, tmp_path):
     # Of five columns the middle one is wide: among three, each third has its own nearest centre.
     row = np.array([ROAD, SKY, CAR, SKY, ROAD], np.uint8)
     for image_id in IDS:
+        image_files.write_png(data / f"{image_id}.png", np.zeros((3, 5, 3), np.uint8))
         image_files.write_png(masks / f"{image_id}.png", np.tile(row, (3, 1)))
-    path, _ = submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=(3, 1)))
+    path, _ = submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=(3, 1), stretch_masks=True))
     runs_of = pd.read_csv(path, dtype=str).set_index("id")["mask_rle"]
     assert runs_of[f"TEST_0000_class_{ROAD}"] == "1 1 3 1"
     assert runs_of[f"TEST_0000_class_{CAR}"] == "2 1"
@@ -49,19 +60,39 @@ def test_submit_resizes_at_pixel_centres(masks, data, tmp_path):
 
 def test_submit_gives_background_and_ignore_no_row(masks, data, tmp_path):
     for image_id, value in zip(IDS, (BACKGROUND, IGNORE, BACKGROUND), strict=True):
-        image_files.write_png(masks / f"{image_id}.png", np.full((6, 8), value, np.uint8))
+        image_files.write_png(masks / f"{image_id}.png", np.full((12, 16), value, np.uint8))
     path, _ = submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=SIZE))
     assert set(pd.read_csv(path, dtype=str)["mask_rle"]) == {"-1"}
 
 
 def test_submit_names_every_bad_mask_and_leaves_no_file(masks, data, tmp_path):
     (masks / "TEST_0000.png").unlink()
-    image_files.write_png(masks / "TEST_0001.png", np.full((6, 8), BACKGROUND + 1, np.uint8))
-    with pytest.raises(InputError) as caught:
+    image_files.write_png(masks / "TEST_0001.png", np.full((12, 16), BACKGROUND + 1, np.uint8))
+    with pytest.raises(InputError, match=r"TEST_0000.png: not found. Run 03_infer again"):
         submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=SIZE))
+    with pytest.raises(InputError) as caught:
+        write_submission(tmp_path / "run" / "submission.csv", masks, data, SIZE)
     assert "TEST_0000.png: not found" in str(caught.value)
     assert "TEST_0001.png: label value 13 (allowed: 0–12, 255)" in str(caught.value)
     assert not (tmp_path / "run" / "submission.csv").exists()
+
+
+def test_a_file_that_was_written_wrongly_gets_no_name(written, masks, data, tmp_path, monkeypatch):
+    """The masks changed, and so would the file; what reaches the disk is short of three bytes."""
+    before = written.read_bytes()
+    image_files.write_png(masks / "TEST_0000.png", np.full((12, 16), ROAD, np.uint8))
+    write = pd.DataFrame.to_csv
+
+    def write_short(table, path, **options):
+        write(table, path, **options)
+        path.write_bytes(path.read_bytes()[:-4])
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", write_short)
+    with pytest.raises(InputError):
+        submit(SubmitOptions(data=data, out=tmp_path / "run", submission_size=SIZE))
+    assert written.read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+    assert Run(tmp_path / "run").entry("submit") is None
 
 
 def test_submit_needs_the_stage_before(data, tmp_path):
@@ -141,11 +172,20 @@ def test_check_catches_malformed_rows(written, masks, data):
         (lambda t: t.assign(id=["TEST_0002_class_12", *t["id"][1:]]), "row TEST_0002_class_12 .unknown to"),
         (lambda t: t.rename(columns={"mask_rle": "rle"}), "Rename or add mask_rle"),
         (lambda t: t[:0], "no rows"),
+        (lambda t: t.assign(more="1"), "the columns id, mask_rle, more .expected: id, mask_rle"),
+        (lambda t: t[["mask_rle", "id"]], "the columns mask_rle, id .expected: id, mask_rle"),
     ],
 )
 def test_check_catches_rows_that_are_not_the_samples(written, masks, data, change, expected):
     edit(written, change)
     with pytest.raises(InputError, match=expected):
+        check_submission(written, masks, data, SIZE)
+
+
+def test_check_catches_an_extra_cell_per_row(written, masks, data):
+    header, *rows = written.read_text().splitlines()
+    written.write_text("\n".join([header, *(f"{row},1" for row in rows)]))
+    with pytest.raises(InputError, match="submission.csv: rows with more cells than the header"):
         check_submission(written, masks, data, SIZE)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 import lib.internimage  # noqa: F401  registers its classes
 from lib.dataset import image_files, layout
@@ -19,6 +20,7 @@ from lib.run import Run
 from lib.stages.augment import AugmentOptions, augment
 from lib.stages.train import TrainOptions, scalars, train
 from lib.training.config import build_config
+from lib.training.self_training.pairs import LoadTargetImage
 
 QUICK = dict(
     max_iters=4,
@@ -95,6 +97,14 @@ def test_the_surroundings_move_with_the_crop(bent, tmp_path):
         assert set(label.unique().tolist()) <= {BACKGROUND, IGNORE}
         bright = crop["inputs"].float().mean(0) > 127
         assert (bright == (label == BACKGROUND)).float().mean() > 0.97
+
+
+def test_target_images_are_read_without_their_orientation(tmp_path):
+    tag = Image.Exif()
+    tag[0x0112] = 6  # turned by 90 degrees
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(path, exif=tag)
+    assert LoadTargetImage()({"img_path": str(path)})["img_shape"] == (20, 30)
 
 
 def test_ranks_share_the_pairs_and_resume_within_them(monkeypatch):

@@ -77,7 +77,7 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
         split="train_target",
         metainfo=source.dataset.metainfo,
         pipeline=[
-            dict(type="LoadImageFromFile"),
+            dict(type="LoadTargetImage"),
             dict(type="LoadOverlayLabel", folder=str(data)),
             dict(type="RandomResize", scale=cfg.scale, ratio_range=ratios, keep_ratio=True),
             dict(type="RandomCrop", crop_size=cfg.crop_size),

@@ -63,6 +63,16 @@ class PairSampler(InfiniteSampler):
 
 
 @TRANSFORMS.register_module()
+class LoadTargetImage(BaseTransform):
+    """Read an image as 01 and 03 do, in BGR: mmcv's own transform would turn it by its orientation tag."""
+
+    def transform(self, results: dict) -> dict:
+        image = np.ascontiguousarray(image_files.read_image(results["img_path"])[..., ::-1])
+        shape = image.shape[:2]
+        return results | dict(img=image, img_shape=shape, ori_shape=shape)
+
+
+@TRANSFORMS.register_module()
 class LoadOverlayLabel(BaseTransform):
     """Label a target image: Background in the overlay of the augmented ``folder``, if it has one; IGNORE elsewhere."""
 
