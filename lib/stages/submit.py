@@ -8,10 +8,10 @@ import pandas as pd
 from annotated_types import Ge, Le, Len
 
 from lib.dataset import layout
-from lib.errors import InputError
+from lib.errors import Fault, InputError
 from lib.files import digest
 from lib.options import Options, option
-from lib.run import Run
+from lib.run import Run, alone
 from lib.submission.masks import check_masks, check_proportions, image_sizes
 from lib.submission.table import SIZE, write_submission
 
@@ -30,11 +30,13 @@ class SubmitOptions(Options):
     stretch_masks: bool = option(
         False, "allow a submission_size of other proportions than the test images", identity=False
     )
+    other_data: bool = option(False, "accept another data set than the masks were made from", identity=False)
 
     def inputs(self) -> dict[str, str]:
-        """Return the digests of the tables and masks that the submission is made from."""
+        """Return the digests of the tables and masks that the submission is made from, and of the images it is for."""
         run, data = Run(self.out), Path(self.data)
-        tables = run.digests([data / "test.csv", data / "sample_submission.csv"], data)
+        images = [item.image for item in layout.read_split(data, "test")]
+        tables = run.digests([data / "test.csv", data / "sample_submission.csv", *images], data)
         return tables | run.digests(sorted(run.masks.glob("[!.]*.png")), run.folder)
 
     def is_whole(self) -> bool:
@@ -43,6 +45,7 @@ class SubmitOptions(Options):
         return digest(run.submission) == (run.entry("submit") or {}).get("results", {}).get("digest")
 
 
+@alone
 def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
     """Write ``submission.csv`` from the masks in the run folder; return it with its class frequencies.
 
@@ -55,6 +58,7 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
     layout.read_sample(options.data)
     if not run.masks.is_dir():
         raise InputError(f"{run.masks} does not exist. Run 03_infer for this run folder first.")
+    check_images(options)
     check_masks(run.masks, check_size(options))
     width, height = options.submission_size
     entry = run.entry("submit")
@@ -66,6 +70,19 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
         frequencies = write_submission(run.submission, run.masks, options.data, (width, height))
         results.update(submission=run.submission.name, digest=digest(run.submission))
     return run.submission, frequencies
+
+
+def check_images(options: SubmitOptions) -> None:
+    """Raise InputError where the test images of ``data`` are not those of the masks, unless ``other_data`` is set."""
+    run = Run(options.out)
+    known = run.made_from("infer")
+    images = run.digests([item.image for item in layout.read_split(options.data, "test")], options.data)
+    other = [name for name, value in images.items() if value != known.get(name)]
+    if known and other and not options.other_data:
+        made_from = (run.entry("infer") or {}).get("results", {}).get("data", "another data set")
+        found = f"{len(other)} of {len(images)} test images, such as {other[0]}, are not those of {made_from} that"
+        remedy = "Correct data, run 03_infer for it, or pass other_data=True (-p other_data true)."
+        raise InputError(Fault(options.data, f"{found} {run.masks} was made from", remedy))
 
 
 def check_size(options: SubmitOptions) -> dict[str, tuple[int, int]]:
