@@ -5,6 +5,7 @@ Bad input ends in one sentence on stderr and exit code 1; ``--debug`` shows the 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 import lib
 from lib.errors import InputError
+from lib.options import shown
 from lib.run import STAGES
 from lib.tools.commands import SIZE, TOOLS
 
@@ -50,11 +52,18 @@ def _parameters(_context: click.Context, _option: click.Parameter, pairs: tuple[
         if name in _OWN:
             raise click.BadParameter(f"{name} is not set by -p (expected: --{name})")
         try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            values[name] = yaml.load(text, _Yaml)
+        except (yaml.YAMLError, ValueError, RecursionError):  # also dates and integers that Python cannot hold
             expected = "a number, a word, [a, list] or {a: mapping}"
-            raise click.BadParameter(f"{name} {text!r} is not YAML (expected: {expected})") from None
+            raise click.BadParameter(f"{name} {shown(text)} is not YAML (expected: {expected})") from None
     return values
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1 that reads 1e-4 as a number, as YAML 1.2 and Python do."""
+
+
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789"))
 
 
 def _option_rows(stage: str) -> list[tuple[str, str]]:
@@ -68,6 +77,12 @@ def _option_rows(stage: str) -> list[tuple[str, str]]:
 
 class _RunCommand(click.Command):
     """Command whose help ends with every option that ``-p`` can set."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        for flag, text in zip(args, args[1:], strict=False):
+            if flag == "-p" and (pair := re.fullmatch(r"(\w+)[=:](.*)", text, re.DOTALL)):
+                raise click.UsageError(f"-p {shown(text)} (expected: -p {pair[1]} {pair[2]})", context)
+        return super().parse_args(context, args)
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for stage in STAGES:

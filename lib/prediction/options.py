@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 
-from lib.options import Options, option
+from lib.errors import InputError
+from lib.options import Options, option, shown
 from lib.prediction.windows import Blend
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -22,10 +23,10 @@ class TestTimeOptions(Options):
     )
     window_blend: Blend = option("constant", "weight of a window's pixels where windows overlap")
     flip: bool = option(False, "average with the prediction for the mirror image")
-    scales: Annotated[list[Annotated[float, Gt(0)]], Len(1)] | Literal["target"] = option(
+    scales: Annotated[list[Annotated[float, Gt(0), Le(16)]], Len(1, 16)] | Literal["target"] = option(
         [1.0], 'average over these multiples of the recipe\'s image size; "target": choose one on target frames'
     )
-    rectified_views: Annotated[int, Ge(0)] = option(
+    rectified_views: Annotated[int, Ge(0), Le(64)] = option(
         0, "average with predictions for this many virtual pinhole views through the target's lens"
     )
     norm_adaptation: Share = option(0.0, "share of the test images' statistics in the batch norms")
@@ -36,15 +37,31 @@ class TestTimeOptions(Options):
     min_region: Annotated[float, Ge(0)] = option(
         0.0, "give regions below this multiple of their class's least area the class around them; 0: keep all"
     )
-    crops_per_batch: Annotated[int, Ge(1)] = option(1, "crops that pass the network together", identity=False)
+    crops_per_batch: Annotated[int, Ge(1), Le(4096)] = option(1, "crops that pass the network together", identity=False)
     amp: bool | None = option(None, "mixed precision; default: as in training, on a GPU only")
     compile: bool = option(False, "use torch.compile, which takes a minute or more to start", identity=False)
     device: str | None = option(None, "torch device; default: a GPU if there is one", identity=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.device is not None:
+            _check_device(self.device)
 
     def torch_device(self) -> str:
         import torch
 
         return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+
+def _check_device(name: str) -> None:
+    """Raise InputError unless torch can compute on the device ``name`` here."""
+    import torch
+
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in (*there, *({device.partition(":")[0] for device in there})):
+        raise InputError(f"device: {shown(name)} (expected: null or one of this machine's: {', '.join(there)})")
 
 
 DEFAULTS = TestTimeOptions()

@@ -14,7 +14,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 from lib.camera import models
 from lib.dataset import image_files, layout
@@ -22,7 +22,7 @@ from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.diagnostics.explore import lens_figure
 from lib.errors import InputError
 from lib.files import read_yaml, whole_file
-from lib.options import Options, option
+from lib.options import Options, Seed, option
 from lib.parallel import in_threads
 from lib.run import Run
 from lib.synthesis.estimate import TargetEstimate, estimate_target
@@ -57,10 +57,10 @@ class AugmentOptions(Options):
     appearance: Literal["statistics", "fourier", "none"] = option(
         "statistics", "statistics: match a target frame's colours; fourier: its low frequencies; none: unchanged"
     )
-    copies: Annotated[int, Ge(0)] = option(
+    copies: Annotated[int, Ge(0), Le(1000)] = option(
         1, "versions per training image; from 2 on, more for rare classes; 0: training transforms its own crops"
     )
-    seed: Annotated[int, Ge(0)] = option(0, "seed of all random parameters")
+    seed: Seed = option(0, "seed of all random parameters")
     overwrite: bool = option(False, "replace earlier results, whichever options made them", identity=False)
 
     def __post_init__(self):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import matplotlib.pyplot as plt
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lib import recipes
 from lib.dataset import layout
@@ -15,7 +15,7 @@ from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
 from lib.errors import InputError
 from lib.files import digest, digest_of, whole_file
-from lib.options import Options, option
+from lib.options import Options, Seed, option
 from lib.run import Run
 from lib.training import self_training
 from lib.training.config import build_config
@@ -24,7 +24,7 @@ from lib.training.launcher import launch
 
 SCALARS = ("loss", "source", "target", "confident", "mIoU", "lr")
 """Scalars of :func:`scalars` in their order; ``source``, ``target`` and ``confident`` come from self-training."""
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(10**9)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class TrainOptions(Options):
         None, 'weights to start from: file, URL, release name, or {"checkpoint": ..., "classes": "ade20k"}'
     )
     self_training: bool = option(False, "also learn from the target's unlabelled frames")
-    seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")
+    seed: Seed = option(0, "seed of initialisation, sampling and augmentation")
     amp: bool | Literal["bf16", "fp16"] = option(
         True, "mixed precision on GPUs: bf16, fp16, true (bf16 if the GPU supports it, else fp16) or false"
     )
