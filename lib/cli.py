@@ -28,14 +28,23 @@ class _Program(click.Group):
     """Group of commands that reports a fault in one sentence."""
 
     def invoke(self, context: click.Context) -> Any:
-        from lib.pipeline import NotebookError
+        from lib.execution import Interrupted, NotebookError
 
         try:
             return super().invoke(context)
-        except (InputError, NotebookError, OSError) as error:
+        except (InputError, NotebookError, OSError, Interrupted, KeyboardInterrupt) as error:
             if context.params.get("debug"):
                 raise
-            raise click.ClickException(str(error)) from None
+            message = str(error)
+            if isinstance(error, OSError) and error.strerror:
+                message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            if isinstance(error, Interrupted | KeyboardInterrupt):
+                raise _Interruption(message or "interrupted") from None
+            raise click.ClickException(message) from None
+
+
+class _Interruption(click.ClickException):
+    exit_code = 130  # of a shell's command after Ctrl-C
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +72,8 @@ class _Yaml(yaml.SafeLoader):
     """YAML 1.1 that reads 1e-4 as a number, as YAML 1.2 and Python do."""
 
 
-_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789"))
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def _option_rows(stage: str) -> list[tuple[str, str]]:
@@ -110,11 +120,16 @@ class _RunCommand(click.Command):
 @click.option("--warm-start", type=int, default=0, metavar="ITERS", help="First train on the resized source.")
 @click.option("--resume", is_flag=True, help="Skip the stages that are done.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier results.")
-def run(recipe: str | None, parameters: dict, **given: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and touch nothing.")
+def run(recipe: str | None, parameters: dict, dry_run: bool, **given: Any) -> None:
     """Execute the notebooks: from images to a checked submission.csv."""
-    from lib.pipeline import run_notebooks
+    from lib.pipeline import describe, run_notebooks
 
-    done = run_notebooks(parameters=parameters | ({"recipe": recipe} if recipe else {}), **given)
+    given["parameters"] = parameters | ({"recipe": recipe} if recipe else {})
+    if dry_run:
+        click.echo(describe(**given))
+        return
+    done = run_notebooks(**given)
     if given["last"] == STAGES[-1]:
         click.echo(f"{done.submission}: checked against the masks")
 

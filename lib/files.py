@@ -1,28 +1,63 @@
 """Files that appear whole or not at all, and digests that tell whether a file changed."""
 
+import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+from lib.errors import Fault, InputError
+
 _DIGITS = 16
+_OF_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+_OF_DISK |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+"""Faults of the disk, of rights and of paths; network errors are others."""
+
+_discarding = False
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, of the same suffix; it becomes ``path`` only if the block succeeds."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if _discarding:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+        return
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in _OF_DISK:
+            raise
+        found, remedy = f"cannot be written ({os.strerror(error.errno)})", "Free the disk, or allow writing there."
+        raise InputError(Fault(path, found, remedy)) from None
+
+
+@contextmanager
+def discarded() -> Iterator[None]:
+    """Within the block, :func:`whole_file` drops what it gets: nothing is written."""
+    global _discarding
+    before, _discarding = _discarding, True
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        _discarding = before
+
+
+def discarding() -> bool:
+    """Return whether this is such a block."""
+    return _discarding
 
 
 def write_yaml(path: str | Path, values: Mapping) -> None:

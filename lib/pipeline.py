@@ -1,7 +1,5 @@
 """Execution of the notebooks by papermill, in order and into one run folder, as a person does it in JupyterLab."""
 
-import re
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import lib
-from lib import recipes
+from lib import files, preflight
 from lib.errors import InputError
+from lib.estimates import Step
+from lib.execution import Interrupted, NotebookError, execute
 from lib.files import whole_file
 from lib.options import Options
 from lib.run import Run
@@ -40,10 +40,6 @@ _FILES = ("cameras_file", "checkpoint", "load_from", "recipe")  # options that m
 _WARM_START = ("recipe", "batch_size", "seed", "processes", "amp", "options")  # options that a warm start shares
 
 
-class NotebookError(RuntimeError):
-    """Failure of a cell; the message names the notebook, the cell and the error."""
-
-
 def notebooks_folder() -> Path:
     """Return the folder of the notebooks: beside ``lib`` in a checkout, inside it where a wheel was installed."""
     package = Path(lib.__file__).parent
@@ -62,7 +58,7 @@ def run_notebooks(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Run:
-    """Execute the notebooks from stage ``first`` to stage ``last``.
+    """Execute the notebooks from stage ``first`` to stage ``last``, after a preflight that lists all faults.
 
     Args:
         parameters: options by name; each goes to every stage that has it.
@@ -71,17 +67,12 @@ def run_notebooks(
         resume: skip the stages that are done.
 
     Raises:
-        InputError: an option that no stage has, a value that is not allowed, or an unknown recipe.
+        InputError: one or several faults that can be seen before any work; nothing was touched.
         NotebookError: a cell failed; later stages were not started.
+        Interrupted: by Ctrl-C; what was finished is kept.
     """
-    names, run = list(STAGES), Run(Path(out).resolve())
-    if names.index(first) > names.index(last):
-        raise InputError(f"--from {first} comes after --to {last} (order: {', '.join(names)})")
-    chosen = names[names.index(first) : names.index(last) + 1]
-    given = {name: _absolute(name, value) for name, value in (parameters or {}).items()}
-    given |= {"data": str(Path(data).resolve()), "out": str(run.folder)}
-    _check(given, chosen)
-    _check_warm_start(run, chosen, given, warm_start, overwrite)
+    run, chosen, given = _prepare(data, out, first, last, parameters, warm_start, overwrite)
+    _preflight(run, chosen, given, resume, overwrite)
     if warm_start:
         given["load_from"] = str(_warm_start(run, given, warm_start, overwrite))
     for number, name in enumerate(chosen, 1):
@@ -101,6 +92,73 @@ def run_notebooks(
     return run
 
 
+def describe(
+    data: str | Path,
+    out: str | Path,
+    *,
+    first: str = "augment",
+    last: str = "submit",
+    parameters: Mapping[str, Any] | None = None,
+    warm_start: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Return what :func:`run_notebooks` would do, with all checks that it begins with; nothing is written."""
+    with files.discarded():
+        run, chosen, given = _prepare(data, out, first, last, parameters, warm_start, overwrite)
+        steps = _preflight(run, chosen, given, resume, overwrite)
+    done = [name for name in chosen if name not in {step.stage for step in steps}]
+    lines = [*(f"{name}: done before" for name in done), *map(str, steps)]
+    if warm_start and steps:
+        lines.insert(0, f"warm start: {warm_start} iterations on the resized source, not in the figures below")
+    return "\n".join([f"{run.folder}, from {given['data']}:", *lines, _TOTAL if steps else "Nothing is left to do."])
+
+
+_TOTAL = (
+    "Times are those of comparable runs in the same folder, in proportion to the work. Sizes are upper estimates from "
+    "the numbers of images, pixels and weights."
+)
+
+
+def _prepare(
+    data: str | Path,
+    out: str | Path,
+    first: str,
+    last: str,
+    parameters: Mapping[str, Any] | None,
+    warm_start: int,
+    overwrite: bool,
+) -> tuple[Run, list[str], dict[str, Any]]:
+    """Return the run, its stages and their options, all of them checked by themselves."""
+    names, run = list(STAGES), Run(Path(out).resolve())
+    if names.index(first) > names.index(last):
+        raise InputError(f"--from {first} comes after --to {last} (order: {', '.join(names)})")
+    chosen = names[names.index(first) : names.index(last) + 1]
+    given = {name: _absolute(name, value) for name, value in (parameters or {}).items()}
+    given |= {"data": str(Path(data).resolve()), "out": str(run.folder)}
+    _check(given)
+    _check_warm_start(run, chosen, given, warm_start, overwrite)
+    begun = Run(run.warm_start).best_checkpoint() if warm_start and not overwrite else None
+    if begun:
+        given["load_from"] = str(begun)
+    return run, chosen, given
+
+
+def _preflight(run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, overwrite: bool) -> list[Step]:
+    """Check all that the stages need that will run; return what they will do."""
+    planned: dict[str, Options] = {}
+    for name in chosen:
+        options = STAGES[name].options.collect(given)
+        if planned or not (resume and _is_done(run, name, options)):
+            planned[name] = options
+    if not planned:
+        return []
+    steps = preflight.check(run, given["data"], planned, overwrite)
+    for note in preflight.other_versions(run, planned):
+        print(f"Note: {note}", flush=True)
+    return steps
+
+
 def _is_done(run: Run, name: str, options: Any) -> bool:
     """Return whether a stage is done; no, where an input is missing: the stage then says which."""
     try:
@@ -109,17 +167,21 @@ def _is_done(run: Run, name: str, options: Any) -> bool:
         return False
 
 
-def _check(given: Mapping[str, Any], chosen: list[str]) -> None:
+def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError for unknown options and values that are not allowed, before anything is touched."""
     known = {name for stage in STAGES.values() for name in stage.options.names()}
     if unknown := sorted(set(given) - known):
         listed = ", ".join(sorted(known - {"data", "out", "overwrite"}))
         close = "".join(f"did you mean {name}? " for name in get_close_matches(unknown[0], known, 1))
         raise InputError(f"option {unknown[0]!r} is in none of the notebooks ({close}There are: {listed})")
+    faults: list[str] = []
     for stage in STAGES.values():
-        stage.options.collect(given)
-    if "recipe" in given and "train" in chosen:
-        recipes.check(given["recipe"])
+        try:
+            stage.options.collect(given)
+        except InputError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise InputError("\n".join(dict.fromkeys(faults)))
 
 
 def _check_warm_start(run: Run, chosen: list[str], given: Mapping[str, Any], iters: int, overwrite: bool) -> None:
@@ -162,34 +224,31 @@ def _absolute(name: str, value: Any) -> Any:
 
 def _execute(source: Path, target: Path, values: dict[str, Any], run: Run, stage: str) -> None:
     """Execute into ``target``; a failed notebook goes beside it where a former result stands."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     failure, place = None, _failed(target)
     with whole_file(place) as temporary:
         try:
-            papermill.execute_notebook(
-                str(source),
-                str(temporary),
-                values,
-                kernel_name="python3",
-                cwd=str(source.parent),
-                progress_bar=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                extra_arguments=["--IPKernelApp.log_level=50"],  # a kernel logs its own shutdown as an error
-                coalesce_streams=True,  # keeps the last state of a progress bar only
-            )
-        except PapermillExecutionError as error:
+            execute(source, temporary, values)
+        except Interrupted:
+            raise Interrupted(f"{source.stem} was interrupted. {_kept(run, stage)}") from None
+        except NotebookError as error:
             failure = error
+            if not temporary.exists():
+                raise
     if failure is None or run.entry(stage) is None:
         place = place.replace(target)
     if failure is not None:
-        message = re.sub(r"\x1b\[[0-9;]*m", "", str(failure.evalue))  # without terminal colours
-        if failure.ename != InputError.__name__:
-            message = f"{failure.ename}: {message}"
-        where = f"{source.name}, cell {failure.exec_count}"
-        raise NotebookError(f"{where}: {message}\nThe notebook as far as it ran: {place}")
+        raise NotebookError(f"{failure}\nThe notebook as far as it ran: {place}")
+
+
+def _kept(run: Run, stage: str) -> str:
+    checkpoint = run.last_checkpoint() if stage == "train" else None
+    what = {
+        "augment": "Images that were written are kept",
+        "train": f"{checkpoint.name} is kept" if checkpoint else "There was no checkpoint yet",
+        "infer": "Masks that were written are kept",
+        "submit": "All masks are kept",
+    }
+    return f"{what[stage]}; the same command with --resume continues."
 
 
 def _failed(target: Path) -> Path:

@@ -53,7 +53,6 @@ class TestTimeOptions(Options):
         return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-
 def _check_device(name: str) -> None:
     """Raise InputError unless torch can compute on the device ``name`` here."""
     import torch

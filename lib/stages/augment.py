@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 
 from lib.camera import models
 from lib.dataset import image_files, layout
+from lib.dataset.checked import check_once
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.diagnostics.explore import lens_figure
 from lib.errors import InputError
@@ -91,7 +92,7 @@ def augment(options: AugmentOptions) -> Path:
     """
     run = Run(options.out)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
-    layout.check(options.data, _READ)
+    check_data(options)
     folder = run.claim("augment", options, options.overwrite)
     if run.is_done("augment", options):
         return folder
@@ -126,6 +127,17 @@ def augment(options: AugmentOptions) -> Path:
         frames = [(item.id, item.image.resolve()) for item in targets]
         layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames)
     return folder
+
+
+def check_cameras(options: AugmentOptions) -> None:
+    """Raise InputError unless the file of known cameras, where one is given, holds them."""
+    if options.cameras_file:
+        _read_cameras(options.cameras_file)
+
+
+def check_data(options: AugmentOptions) -> str:
+    """Return the report on the splits that are read, or raise InputError with all their faults."""
+    return check_once(options.data, _READ, Run(options.out).checks)
 
 
 def _write_estimate(estimate: TargetEstimate, folder: Path) -> None:

@@ -10,6 +10,7 @@ from annotated_types import Len
 from tqdm import tqdm
 
 from lib.dataset import image_files, layout
+from lib.dataset.checked import check_once
 from lib.diagnostics import plots
 from lib.errors import InputError
 from lib.options import Options, option
@@ -90,6 +91,11 @@ class InferOptions(TestTimeOptions, InferInputs):
         return run.digests([data / "test.csv", *images], data) | run.digests(files, run.folder)
 
 
+def check_data(options: InferOptions) -> str:
+    """Return the report on the test images, or raise InputError with all their faults."""
+    return check_once(options.data, ("test",), Run(options.out).checks)
+
+
 def infer(options: InferOptions) -> Path:
     """Write one class-id PNG per test image to ``masks``, and a picture of it to ``visualization``; return ``masks``.
 
@@ -102,7 +108,7 @@ def infer(options: InferOptions) -> Path:
     from lib.prediction.predictor import Predictor  # here, because mmseg takes seconds to import
 
     run, options = Run(options.out), options.resolved()
-    layout.check(options.data, ("test",))
+    check_data(options)
     items = layout.read_split(options.data, "test")
     target = TargetCamera.read(run.augmented) if options.needs_camera() else None
     results = {item.id: (run.visualization / f"{item.id}.jpg", run.masks / f"{item.id}.png") for item in items}
@@ -118,7 +124,9 @@ def infer(options: InferOptions) -> Path:
     run.claim("infer", options, options.overwrite)  # last, because it deletes
     with run.recorded("infer", options) as record:
         todo = unfinished()
-        with tqdm(desc="infer", unit="image", total=len(items), initial=len(items) - len(todo), mininterval=1) as bar:
+        with tqdm(
+            desc="infer", unit="image", total=len(items), initial=len(items) - len(todo), mininterval=1, delay=1
+        ) as bar:
             for item, image, label in predictor.label_items(todo):
                 picture, mask = results[item.id]
                 plots.write_picture(picture, plots.blend_label(image, label))

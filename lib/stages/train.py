@@ -1,16 +1,18 @@
 """Stage 02: train a recipe on the augmented set. A killed training resumes from its last checkpoint."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import matplotlib.pyplot as plt
 from annotated_types import Ge, Le
 
 from lib import recipes
-from lib.dataset import layout
+from lib.dataset.checked import check_once
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
 from lib.errors import InputError
@@ -21,6 +23,9 @@ from lib.training import self_training
 from lib.training.config import build_config
 from lib.training.hardware import Hardware
 from lib.training.launcher import launch
+
+if TYPE_CHECKING:  # importing mmengine takes seconds
+    from mmengine import Config
 
 SCALARS = ("loss", "source", "target", "confident", "mIoU", "lr")
 """Scalars of :func:`scalars` in their order; ``source``, ``target`` and ``confident`` come from self-training."""
@@ -76,9 +81,8 @@ def train(options: TrainOptions) -> Path:
     run, hardware = Run(options.out), Hardware.detect(options.processes)
     if run.entry("augment") is None:
         raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
-    # The options that the result depends on are the parameters of build_config.
-    cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **options.identity())
-    layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
+    cfg = complete_config(options, run.augmented, hardware)
+    check_once(run.augmented, ("train_source", "val_source"), run.checks, classes=len(CLASSES_WITH_BACKGROUND))
     run.claim("train", options, options.overwrite)
     best = run.best_checkpoint()
     if best is None or not run.is_done("train", options):
@@ -96,6 +100,12 @@ def train(options: TrainOptions) -> Path:
                 figure.savefig(temporary, dpi=100)
             plt.close(figure)
     return best
+
+
+def complete_config(options: TrainOptions, data: str | Path, hardware: Hardware) -> Config:
+    """Return the config that trains on the augmented set ``data``; raises InputError as :func:`build_config` does."""
+    # The options that the result depends on are the parameters of build_config.
+    return build_config(data=data, hardware=hardware, work_dir=Run(options.out).train, **options.identity())
 
 
 def scalars(out: str | Path) -> dict[str, tuple[Sequence[float], Sequence[float]]]:

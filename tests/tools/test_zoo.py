@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib import recipes
 from lib.recipes import compose
-from lib.tools import costs, zoo
+from lib.recipes import costs
+from lib.tools import zoo
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 mask2former = pytest.mark.skipif(

@@ -1,0 +1,192 @@
+"""Preflight: all faults that can be seen before long work, in one list, and the plan of a run."""
+
+import contextlib
+import io
+import json
+import os
+import shlex
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lib import files
+from lib.errors import InputError
+from lib.estimates import Step, steps
+from lib.files import read_yaml
+from lib.options import Options
+from lib.run import Run, environment
+from lib.stages import augment, infer, train
+from lib.training.hardware import Hardware
+
+_RESERVE_BYTES = 2**28  # of disk that a run leaves free
+
+
+def check(run: Run, data: str | Path, planned: Mapping[str, Options], overwrite: bool = False) -> list[Step]:
+    """Check everything that the stages ``planned`` (name and options, in order) need; return what they will do.
+
+    The stages call the same functions of their rooms again, each before it claims its folder.
+
+    Raises:
+        InputError: the only fault, or a list of all faults.
+    """
+    faults: list[str] = []
+    data_checks = list(_data_checks(planned))
+    found: list[Step] = []
+    with files.discarded():  # a fault leaves no trace
+        checks: list[Callable] = [partial(_check_place, run, planned), *_checks(run, data, planned, overwrite)]
+        for work in [*checks, *data_checks]:
+            try:
+                _quiet(work)
+            except InputError as error:
+                faults += [str(error)]
+        if not faults:
+            found = _quiet(partial(steps, run, data, planned))
+            faults = [*_disk(run, found), *_gpu_memory(found)]
+    faults = list(dict.fromkeys(faults))
+    if len(faults) > 1:
+        raise InputError("\n".join([f"{len(faults)} faults, found before any work:", *faults]))
+    if faults:
+        raise InputError(faults[0])
+    for work in data_checks:  # notes that the files are sound
+        print(work(), flush=True)
+    return found
+
+
+def _quiet(work: Callable[[], Any]) -> Any:
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mmseg warns of optional parts that are not installed
+        return work()
+
+
+def other_versions(run: Run, planned: Mapping[str, Options]) -> list[str]:
+    """Return a sentence for each finished stage that the planned ones build on and other versions made."""
+    here, notes = environment()["versions"] if planned else {}, []
+    for stage in ("augment", "train", "infer"):
+        there = ((run.entry(stage) or {}).get("versions") or {}) if stage not in planned else {}
+        if changed := [f"{name} {version}" for name, version in there.items() if version != here.get(name, version)]:
+            now = ", ".join(f"{name} {here[name]}" for name in (text.split()[0] for text in changed))
+            notes.append(f"{stage} was made with {', '.join(changed)}; here is {now}. --overwrite makes it anew.")
+    return notes
+
+
+def _data_checks(planned: Mapping[str, Options]) -> Iterator[Callable]:
+    for options in planned.values():
+        if isinstance(options, augment.AugmentOptions):
+            yield partial(augment.check_data, options)
+        elif isinstance(options, infer.InferOptions):
+            yield partial(infer.check_data, options)
+
+
+def _checks(run: Run, data: str | Path, planned: Mapping[str, Options], overwrite: bool) -> Iterator[Callable]:
+    """Yield the other checks of each stage; each raises InputError."""
+    for stage, options in planned.items():
+        if not overwrite:
+            yield partial(_check_former, run, stage, options)
+        if isinstance(options, augment.AugmentOptions):
+            yield partial(augment.check_cameras, options)
+        elif isinstance(options, train.TrainOptions):
+            yield partial(_check_training, run, data, options, "augment" in planned)
+        elif isinstance(options, infer.InferOptions):
+            yield partial(_check_inference, options, planned)
+        elif "infer" not in planned and not run.masks.is_dir():
+            yield partial(_missing, f"{run.masks} does not exist. Run 03_infer for this run folder first.")
+
+
+def _check_inference(options: infer.InferOptions, planned: Mapping[str, Options]) -> None:
+    """Check what 03 needs from earlier stages, and checkpoints; choices on target frames are left to 03."""
+    source = planned.get("augment")
+    if isinstance(source, augment.AugmentOptions) and options.needs_camera():
+        if not source.augment:
+            raise InputError("rectified_views and apply_overlay need the target camera (expected: augment true)")
+        if options.rectified_views and source.lens == "none" and not source.cameras_file:
+            raise InputError("rectified_views needs the target's lens (expected: lens estimated, random or fixed)")
+    if "train" not in planned and "target" not in (options.checkpoint, options.scales):
+        options.resolved()
+    elif options.checkpoint not in (None, "target"):
+        from lib.internimage.checkpoints.releases import fetch  # here, because mmseg takes seconds to import
+
+        for source_file in [options.checkpoint] if isinstance(options.checkpoint, str) else options.checkpoint or []:
+            fetch(source_file)
+
+
+def _missing(sentence: str) -> None:
+    raise InputError(sentence)
+
+
+def _check_training(run: Run, data: str | Path, options: train.TrainOptions, augments: bool) -> None:
+    """Build the config, which holds options and weights against the recipe; a later augmented set changes no check."""
+    if not augments and run.entry("augment") is None:
+        raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
+    hardware = Hardware.detect(options.processes)
+    most = hardware.gpus or 2 * (os.cpu_count() or 1)
+    if hardware.processes > most:
+        what = "one per GPU" if hardware.gpus else "two per core"
+        raise InputError(f"processes: {hardware.processes} (expected: {most} at most on this machine, {what})")
+    train.complete_config(options, data if augments else run.augmented, hardware)
+
+
+def _check_place(run: Run, planned: Mapping[str, Options]) -> None:
+    """Raise InputError unless the run folder is, or can become, a folder that can be written into."""
+    place = run.folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{place} is no folder (expected: a run folder, --out). Choose another --out.")
+    folders = {"augment": run.augmented, "train": run.train, "infer": run.masks, "submit": run.folder}
+    for folder in dict.fromkeys([place, run.notebooks, *(folders[stage] for stage in planned)]):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"{folder} cannot be written into. Allow it, or choose another --out.")
+
+
+def _check_former(run: Run, stage: str, options: Options) -> None:
+    """Raise InputError where the stage's folder holds results of other options."""
+    folder = {"augment": run.augmented, "train": run.train, "infer": run.masks}.get(stage)
+    before = read_yaml(folder / "parameters.yaml") if folder else {}
+    now = options.identity()
+    names = [n for n in before if n in now and n != "checkpoint" and not _alike(before[n], now[n])]
+    if not names:
+        return
+    found = ", ".join(f"{name} {_yaml(before[name])} there, {_yaml(now[name])} now" for name in names)
+    same = " ".join(f"-p {name} {shlex.quote(_yaml(before[name]))}" for name in names)
+    raise InputError(f"{folder} was made with other options ({found}). Give {same} again, or --overwrite.")
+
+
+def _alike(before: Any, now: Any) -> bool:
+    """Return whether two values are the same in YAML, which has no tuples."""
+    return _yaml(before) == _yaml(now)
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _disk(run: Run, found: list[Step]) -> list[str]:
+    place = run.folder
+    while not place.exists():
+        place = place.parent
+    free, needed = shutil.disk_usage(place).free, sum(step.disk_bytes for step in found) + _RESERVE_BYTES
+    if free >= needed:
+        return []
+    return [
+        f"{place}: {free / 2**30:.1f} GiB of disk are free, and about {needed / 2**30:.1f} GiB will be written. "
+        "Free some, or choose another --out."
+    ]
+
+
+def _gpu_memory(found: list[Step]) -> list[str]:
+    import torch
+
+    faults = []
+    for step in found:
+        if step.gpu_bytes and torch.cuda.is_available():
+            free = min(torch.cuda.mem_get_info(i)[0] for i in range(min(step.processes, torch.cuda.device_count())))
+            if free < step.gpu_bytes:
+                faults.append(
+                    f"{step.stage}: {free / 2**30:.1f} GiB of GPU memory are free, and about "
+                    f"{step.gpu_bytes / 2**30:.1f} GiB are needed. End other programs on the GPU, or pass a smaller "
+                    "batch_size, or a recipe with a smaller crop or network."
+                )
+    return faults
