@@ -121,16 +121,12 @@ class _RunCommand(click.Command):
 @click.option("--resume", is_flag=True, help="Skip the stages that are done.")
 @click.option("--overwrite", is_flag=True, help="Replace earlier results.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and touch nothing.")
-def run(recipe: str | None, parameters: dict, dry_run: bool, **given: Any) -> None:
+def run(recipe: str | None, parameters: dict, **given: Any) -> None:
     """Execute the notebooks: from images to a checked submission.csv."""
-    from lib.pipeline import describe, run_notebooks
+    from lib.pipeline import run_notebooks
 
-    given["parameters"] = parameters | ({"recipe": recipe} if recipe else {})
-    if dry_run:
-        click.echo(describe(**given))
-        return
-    done = run_notebooks(**given)
-    if given["last"] == STAGES[-1]:
+    done = run_notebooks(parameters=parameters | ({"recipe": recipe} if recipe else {}), **given)
+    if not given["dry_run"] and given["last"] == STAGES[-1]:
         click.echo(f"{done.submission}: checked against the masks")
 
 

@@ -1,6 +1,7 @@
 """One notebook, executed by papermill in a kernel of the running interpreter."""
 
 import builtins
+import logging
 import re
 import signal
 import sys
@@ -27,11 +28,18 @@ class Interrupted(RuntimeError):
 class Kernel(AsyncKernelManager):
     """Kernel of the running interpreter; Jupyter's name ``python3`` may mean another one."""
 
+    variables: dict[str, str] = {}
+
     @property
     def kernel_spec(self) -> KernelSpec:
         # Its log is silent because a kernel reports its own shutdown as an error.
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=[*command, "--IPKernelApp.log_level=50"], display_name="Python 3", language="python")
+        return KernelSpec(
+            argv=[*command, "--IPKernelApp.log_level=50"],
+            display_name="Python 3",
+            language="python",
+            env=self.variables,
+        )
 
     def process(self) -> Any:
         """Return the running process; None without one."""
@@ -43,10 +51,11 @@ class Kernel(AsyncKernelManager):
         return process.wait() if process else 0
 
 
-def execute(source: Path, target: Path, values: Mapping[str, Any]) -> None:
+def execute(source: Path, target: Path, values: Mapping[str, Any], variables: Mapping[str, str]) -> None:
     """Execute the notebook ``source`` with ``values`` for its parameters; write it to ``target`` as far as it ran.
 
-    Ctrl-C interrupts the running cell; a second one ends the kernel at once.
+    ``variables`` are added to the kernel's environment. Ctrl-C interrupts the running cell; a second one ends the
+    kernel at once.
 
     Raises:
         NotebookError: a cell failed, or the kernel ended.
@@ -56,7 +65,9 @@ def execute(source: Path, target: Path, values: Mapping[str, Any]) -> None:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # the death of a kernel is reported below
     kernel = Kernel(kernel_name="python3")
+    kernel.variables = dict(variables)
     with _forwarded(kernel) as signals:
         try:
             papermill.execute_notebook(
@@ -114,7 +125,7 @@ def _in_words(error: Any) -> str:
     kind = getattr(builtins, error.ename, None)
     if isinstance(kind, type) and issubclass(kind, OSError):
         if found := re.fullmatch(r"\[Errno \d+\] (.*?)(?:: ('.*'|\".*\"))?", message):
-            return f"{found[2] or 'a file'}: {found[1]}. Free the disk, or allow writing there."
+            return f"{found[2] or 'a file'}: {found[1]}"
     return f"{error.ename}: {message}"
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ from lib.stages.augment import AugmentOptions
 from lib.stages.infer import InferOptions
 from lib.stages.submit import SubmitOptions
 from lib.stages.train import TrainOptions
+from lib.training.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def run_notebooks(
     warm_start: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> Run:
     """Execute the notebooks from stage ``first`` to stage ``last``, after a preflight that lists all faults.
 
@@ -65,14 +68,29 @@ def run_notebooks(
         warm_start: iterations of a training on the resized source, in ``out/warm_start``, that the training
             starts from; 0: none.
         resume: skip the stages that are done.
+        dry_run: check everything, print what would be done, and write nothing.
 
     Raises:
         InputError: one or several faults that can be seen before any work; nothing was touched.
         NotebookError: a cell failed; later stages were not started.
         Interrupted: by Ctrl-C; what was finished is kept.
     """
-    run, chosen, given = _prepare(data, out, first, last, parameters, warm_start, overwrite)
-    _preflight(run, chosen, given, resume, overwrite)
+    names, run = list(STAGES), Run(Path(out).resolve())
+    if names.index(first) > names.index(last):
+        raise InputError(f"--from {first} comes after --to {last} (order: {', '.join(names)})")
+    chosen = names[names.index(first) : names.index(last) + 1]
+    given = {name: _absolute(name, value) for name, value in (parameters or {}).items()}
+    given |= {"data": str(Path(data).resolve()), "out": str(run.folder)}
+    _check(given)
+    _check_warm_start(run, chosen, given, warm_start, overwrite)
+    begun = Run(run.warm_start).best_checkpoint() if warm_start and not overwrite else None
+    if begun:
+        given["load_from"] = str(begun)
+    with files.discarded() if dry_run else nullcontext():
+        steps, reports = _preflight(run, chosen, given, resume, overwrite)
+    if dry_run:
+        print("\n".join([*reports, _plan(run, chosen, steps, warm_start)]), flush=True)
+        return run
     if warm_start:
         given["load_from"] = str(_warm_start(run, given, warm_start, overwrite))
     for number, name in enumerate(chosen, 1):
@@ -92,71 +110,42 @@ def run_notebooks(
     return run
 
 
-def describe(
-    data: str | Path,
-    out: str | Path,
-    *,
-    first: str = "augment",
-    last: str = "submit",
-    parameters: Mapping[str, Any] | None = None,
-    warm_start: int = 0,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> str:
-    """Return what :func:`run_notebooks` would do, with all checks that it begins with; nothing is written."""
-    with files.discarded():
-        run, chosen, given = _prepare(data, out, first, last, parameters, warm_start, overwrite)
-        steps = _preflight(run, chosen, given, resume, overwrite)
-    done = [name for name in chosen if name not in {step.stage for step in steps}]
-    lines = [*(f"{name}: done before" for name in done), *map(str, steps)]
-    if warm_start and steps:
-        lines.insert(0, f"warm start: {warm_start} iterations on the resized source, not in the figures below")
-    return "\n".join([f"{run.folder}, from {given['data']}:", *lines, _TOTAL if steps else "Nothing is left to do."])
-
-
-_TOTAL = (
+_SOURCES = (
     "Times are those of comparable runs in the same folder, in proportion to the work. Sizes are upper estimates from "
     "the numbers of images, pixels and weights."
 )
 
 
-def _prepare(
-    data: str | Path,
-    out: str | Path,
-    first: str,
-    last: str,
-    parameters: Mapping[str, Any] | None,
-    warm_start: int,
-    overwrite: bool,
-) -> tuple[Run, list[str], dict[str, Any]]:
-    """Return the run, its stages and their options, all of them checked by themselves."""
-    names, run = list(STAGES), Run(Path(out).resolve())
-    if names.index(first) > names.index(last):
-        raise InputError(f"--from {first} comes after --to {last} (order: {', '.join(names)})")
-    chosen = names[names.index(first) : names.index(last) + 1]
-    given = {name: _absolute(name, value) for name, value in (parameters or {}).items()}
-    given |= {"data": str(Path(data).resolve()), "out": str(run.folder)}
-    _check(given)
-    _check_warm_start(run, chosen, given, warm_start, overwrite)
-    begun = Run(run.warm_start).best_checkpoint() if warm_start and not overwrite else None
-    if begun:
-        given["load_from"] = str(begun)
-    return run, chosen, given
+def _plan(run: Run, chosen: list[str], steps: list[Step], warm_start: int) -> str:
+    """Return in words what a run would do."""
+    if not steps:
+        return f"{run.folder}: nothing is left to do"
+    planned = {step.stage for step in steps}
+    lines = [f"{name}: done before" for name in chosen if name not in planned]
+    if warm_start:
+        lines.append(f"warm start: {warm_start} iterations on the resized source; the figures below leave it out")
+    return "\n".join([f"{run.folder}:", *lines, *map(str, steps), _SOURCES])
 
 
-def _preflight(run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, overwrite: bool) -> list[Step]:
-    """Check all that the stages need that will run; return what they will do."""
+def _preflight(
+    run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, overwrite: bool
+) -> tuple[list[Step], list[str]]:
+    """Check all that the stages need that will run; see :func:`lib.preflight.check`."""
+    from ops_dcnv3 import kernels  # here, because torch takes seconds to import
+
     planned: dict[str, Options] = {}
     for name in chosen:
         options = STAGES[name].options.collect(given)
         if planned or not (resume and _is_done(run, name, options)):
             planned[name] = options
     if not planned:
-        return []
-    steps = preflight.check(run, given["data"], planned, overwrite)
-    for note in preflight.other_versions(run, planned):
+        return [], []
+    found = preflight.check(run, given["data"], planned, overwrite)
+    device = "cuda" if Hardware.detect().gpus else "cpu"
+    networks = kernels.shortcoming(device) if planned.keys() & {"train", "infer"} else ""
+    for note in filter(None, [*preflight.other_versions(run, planned), networks]):
         print(f"Note: {note}", flush=True)
-    return steps
+    return found
 
 
 def _is_done(run: Run, name: str, options: Any) -> bool:
@@ -227,7 +216,7 @@ def _execute(source: Path, target: Path, values: dict[str, Any], run: Run, stage
     failure, place = None, _failed(target)
     with whole_file(place) as temporary:
         try:
-            execute(source, temporary, values)
+            execute(source, temporary, values, {"OPS_DCNV3_WARNED": "1"})  # the preflight has said it
         except Interrupted:
             raise Interrupted(f"{source.stem} was interrupted. {_kept(run, stage)}") from None
         except NotebookError as error:

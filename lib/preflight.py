@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import files
-from lib.errors import InputError
+from lib.errors import InputError, check_all
 from lib.estimates import Step, steps
 from lib.files import read_yaml
 from lib.options import Options
@@ -21,38 +21,30 @@ from lib.run import Run, environment
 from lib.stages import augment, infer, train
 from lib.training.hardware import Hardware
 
-_RESERVE_BYTES = 2**28  # of disk that a run leaves free
+_RESERVE_BYTES = 2**26  # of disk that a run leaves free
 
 
-def check(run: Run, data: str | Path, planned: Mapping[str, Options], overwrite: bool = False) -> list[Step]:
-    """Check everything that the stages ``planned`` (name and options, in order) need; return what they will do.
+def check(
+    run: Run, data: str | Path, planned: Mapping[str, Options], overwrite: bool = False
+) -> tuple[list[Step], list[str]]:
+    """Check everything that the stages ``planned`` (name and options, in order) need; return what they will do, and data reports.
 
     The stages call the same functions of their rooms again, each before it claims its folder.
 
     Raises:
         InputError: the only fault, or a list of all faults.
     """
-    faults: list[str] = []
     data_checks = list(_data_checks(planned))
-    found: list[Step] = []
+    checks: list[Callable] = [
+        partial(_check_place, run, planned),
+        *_checks(run, data, planned, overwrite),
+        *data_checks,
+    ]
     with files.discarded():  # a fault leaves no trace
-        checks: list[Callable] = [partial(_check_place, run, planned), *_checks(run, data, planned, overwrite)]
-        for work in [*checks, *data_checks]:
-            try:
-                _quiet(work)
-            except InputError as error:
-                faults += [str(error)]
-        if not faults:
-            found = _quiet(partial(steps, run, data, planned))
-            faults = [*_disk(run, found), *_gpu_memory(found)]
-    faults = list(dict.fromkeys(faults))
-    if len(faults) > 1:
-        raise InputError("\n".join([f"{len(faults)} faults, found before any work:", *faults]))
-    if faults:
-        raise InputError(faults[0])
-    for work in data_checks:  # notes that the files are sound
-        print(work(), flush=True)
-    return found
+        _quiet(partial(check_all, checks))
+        found: list[Step] = _quiet(partial(steps, run, data, planned))
+        check_all([partial(_check_disk, run, found), *(partial(_check_gpu_memory, step) for step in found)])
+    return found, [report() for report in data_checks]  # notes in the run folder that the files are sound
 
 
 def _quiet(work: Callable[[], Any]) -> Any:
@@ -88,6 +80,7 @@ def _checks(run: Run, data: str | Path, planned: Mapping[str, Options], overwrit
         if isinstance(options, augment.AugmentOptions):
             yield partial(augment.check_cameras, options)
         elif isinstance(options, train.TrainOptions):
+            yield partial(_check_processes, options)
             yield partial(_check_training, run, data, options, "augment" in planned)
         elif isinstance(options, infer.InferOptions):
             yield partial(_check_inference, options, planned)
@@ -121,18 +114,24 @@ def _check_training(run: Run, data: str | Path, options: train.TrainOptions, aug
     if not augments and run.entry("augment") is None:
         raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
     hardware = Hardware.detect(options.processes)
-    most = hardware.gpus or 2 * (os.cpu_count() or 1)
-    if hardware.processes > most:
-        what = "one per GPU" if hardware.gpus else "two per core"
-        raise InputError(f"processes: {hardware.processes} (expected: {most} at most on this machine, {what})")
     train.complete_config(options, data if augments else run.augmented, hardware)
+
+
+def _check_processes(options: train.TrainOptions) -> None:
+    hardware = Hardware.detect(options.processes)
+    most, what = (hardware.gpus, "one per GPU") if hardware.gpus else (2 * (os.cpu_count() or 1), "two per core")
+    if hardware.processes > most:
+        raise InputError(f"processes: {hardware.processes} (expected: {most} at most on this machine, {what})")
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.parents) if os.path.lexists(place))
 
 
 def _check_place(run: Run, planned: Mapping[str, Options]) -> None:
     """Raise InputError unless the run folder is, or can become, a folder that can be written into."""
-    place = run.folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
+    place = _existing(run.folder)
     if not place.is_dir():
         raise InputError(f"{place} is no folder (expected: a run folder, --out). Choose another --out.")
     folders = {"augment": run.augmented, "train": run.train, "infer": run.masks, "submit": run.folder}
@@ -145,7 +144,7 @@ def _check_former(run: Run, stage: str, options: Options) -> None:
     """Raise InputError where the stage's folder holds results of other options."""
     folder = {"augment": run.augmented, "train": run.train, "infer": run.masks}.get(stage)
     before = read_yaml(folder / "parameters.yaml") if folder else {}
-    now = options.identity()
+    now = Options.identity(options)  # a stage's own may need choices that are made later
     names = [n for n in before if n in now and n != "checkpoint" and not _alike(before[n], now[n])]
     if not names:
         return
@@ -163,30 +162,25 @@ def _yaml(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _disk(run: Run, found: list[Step]) -> list[str]:
-    place = run.folder
-    while not place.exists():
-        place = place.parent
+def _check_disk(run: Run, found: list[Step]) -> None:
+    place = _existing(run.folder)
     free, needed = shutil.disk_usage(place).free, sum(step.disk_bytes for step in found) + _RESERVE_BYTES
-    if free >= needed:
-        return []
-    return [
-        f"{place}: {free / 2**30:.1f} GiB of disk are free, and about {needed / 2**30:.1f} GiB will be written. "
-        "Free some, or choose another --out."
-    ]
+    if free < needed:
+        raise InputError(
+            f"{place}: {free / 2**20:.0f} MiB of disk are free (expected: {needed / 2**20:.0f} MiB or more will be "
+            "written). Free some, or choose another --out."
+        )
 
 
-def _gpu_memory(found: list[Step]) -> list[str]:
+def _check_gpu_memory(step: Step) -> None:
+    if not step.gpu_bytes:
+        return
     import torch
 
-    faults = []
-    for step in found:
-        if step.gpu_bytes and torch.cuda.is_available():
-            free = min(torch.cuda.mem_get_info(i)[0] for i in range(min(step.processes, torch.cuda.device_count())))
-            if free < step.gpu_bytes:
-                faults.append(
-                    f"{step.stage}: {free / 2**30:.1f} GiB of GPU memory are free, and about "
-                    f"{step.gpu_bytes / 2**30:.1f} GiB are needed. End other programs on the GPU, or pass a smaller "
-                    "batch_size, or a recipe with a smaller crop or network."
-                )
-    return faults
+    free = min(torch.cuda.mem_get_info(i)[0] for i in range(min(step.processes, torch.cuda.device_count())))
+    if free < step.gpu_bytes:
+        raise InputError(
+            f"{step.stage}: {free / 2**30:.1f} GiB of GPU memory are free (expected: about "
+            f"{step.gpu_bytes / 2**30:.1f} GiB). End other programs on the GPU, or take a smaller batch_size, crop or "
+            "network."
+        )

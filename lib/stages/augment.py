@@ -21,7 +21,7 @@ from lib.dataset import image_files, layout
 from lib.dataset.checked import check_once
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.diagnostics.explore import lens_figure
-from lib.errors import InputError
+from lib.errors import InputError, check_all
 from lib.files import read_yaml, whole_file
 from lib.options import Options, Seed, option
 from lib.parallel import in_threads
@@ -91,8 +91,8 @@ def augment(options: AugmentOptions) -> Path:
         InputError: faulty data, unknown cameras, or a folder of other options or inputs.
     """
     run = Run(options.out)
+    check(options)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
-    check_data(options)
     folder = run.claim("augment", options, options.overwrite)
     if run.is_done("augment", options):
         return folder
@@ -127,6 +127,12 @@ def augment(options: AugmentOptions) -> Path:
         frames = [(item.id, item.image.resolve()) for item in targets]
         layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames)
     return folder
+
+
+def check(options: AugmentOptions) -> str:
+    """Return the report on the data set, or raise InputError with all faults of cameras and data."""
+    check_all([partial(check_cameras, options), partial(check_data, options)])
+    return check_data(options)
 
 
 def check_cameras(options: AugmentOptions) -> None:
