@@ -27,9 +27,10 @@ _RESERVE_BYTES = 2**26  # of disk that a run leaves free
 def check(
     run: Run, data: str | Path, planned: Mapping[str, Options], overwrite: bool = False
 ) -> tuple[list[Step], list[str]]:
-    """Check everything that the stages ``planned`` (name and options, in order) need; return what they will do, and data reports.
+    """Check everything that the stages ``planned`` (options by name, in order) need.
 
-    The stages call the same functions of their rooms again, each before it claims its folder.
+    Return what they will do, and reports on the data. Each stage calls the same functions again before it claims its
+    folder.
 
     Raises:
         InputError: the only fault, or a list of all faults.
@@ -60,7 +61,9 @@ def other_versions(run: Run, planned: Mapping[str, Options]) -> list[str]:
         there = ((run.entry(stage) or {}).get("versions") or {}) if stage not in planned else {}
         if changed := [f"{name} {version}" for name, version in there.items() if version != here.get(name, version)]:
             now = ", ".join(f"{name} {here[name]}" for name in (text.split()[0] for text in changed))
-            notes.append(f"{stage} was made with {', '.join(changed)}; here is {now}. --overwrite makes it anew.")
+            notes.append(
+                f"{stage} was made with {', '.join(changed)}; here is {now}. For one version, begin in another --out."
+            )
     return notes
 
 
