@@ -10,8 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import recipes
-from lib.recipes import compose
-from lib.recipes import costs
+from lib.recipes import compose, costs
 from lib.tools import zoo
 
 GOLDEN = Path(__file__).parents[1] / "golden"
