@@ -62,7 +62,14 @@ def _parameters(_context: click.Context, _option: click.Parameter, pairs: tuple[
             raise click.BadParameter(f"{name} is not set by -p (expected: --{name})")
         try:
             values[name] = yaml.load(text, _Yaml)
-        except (yaml.YAMLError, ValueError, RecursionError):  # also dates and integers that Python cannot hold
+        except (
+            yaml.YAMLError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):  # PyYAML raises any
             expected = "a number, a word, [a, list] or {a: mapping}"
             raise click.BadParameter(f"{name} {shown(text)} is not YAML (expected: {expected})") from None
     return values
@@ -220,7 +227,9 @@ def lab(arguments: tuple[str, ...]) -> None:
         write(place / "data" / "sample")
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={place / 'notebooks'}", *root, *arguments]
-    raise SystemExit(subprocess.call(command))
+    # First the kernel of this interpreter: elsewhere, `python3` may mean another one.
+    kernels = os.pathsep.join(filter(None, [f"{sys.prefix}/share/jupyter", os.environ.get("JUPYTER_PATH")]))
+    raise SystemExit(subprocess.call(command, env=os.environ | {"JUPYTER_PATH": kernels}))
 
 
 for _command in TOOLS:
