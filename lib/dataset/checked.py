@@ -16,7 +16,7 @@ _checked: dict[tuple[str, str], str] = {}
 def check_once(folder: str | Path, splits: Sequence[str], cache: str | Path, classes: int = len(CLASSES)) -> str:
     """Return the text of :func:`lib.dataset.layout.check`, from the JSON file ``cache`` where no file has changed.
 
-    A changed file has another size, time or inode; nothing but these is read of a set that was found sound before.
+    A changed file has another size, time (of content or status) or inode; nothing but these is read of a set that was found sound before.
     """
     key, known = f"{Path(folder).absolute()}: {', '.join(splits)}, {classes} classes", read_json(cache)
     state = _state(Path(folder), splits)
@@ -37,7 +37,7 @@ def _state(folder: Path, splits: Sequence[str]) -> str:
     try:
         items = [item for split in splits for item in layout.read_split(folder, split)]
         files += [file for item in items for file in (item.image, item.label) if file]
-        states = [(str(file), s.st_size, s.st_mtime_ns, s.st_ino) for file in files for s in (file.stat(),)]
+        states = [(str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for f in files for s in (f.stat(),)]
     except (InputError, OSError):
         return ""
     return digest_of([lib.__version__, states])
