@@ -59,6 +59,7 @@ def run_notebooks(
     warm_start: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    restart: bool = False,
     dry_run: bool = False,
 ) -> Run:
     """Execute the notebooks from stage ``first`` to stage ``last``, after a preflight that lists all faults.
@@ -67,7 +68,9 @@ def run_notebooks(
         parameters: options by name; each goes to every stage that has it.
         warm_start: iterations of a training on the resized source, in ``out/warm_start``, that the training
             starts from; 0: none.
-        resume: skip the stages that are done.
+        resume: skip the stages that are done, and replace the results of those whose inputs changed.
+        overwrite: replace results of other options or inputs.
+        restart: begin anew, whatever results there are.
         dry_run: check everything, print what would be done, and write nothing.
 
     Raises:
@@ -82,31 +85,20 @@ def run_notebooks(
     given = {name: _absolute(name, value) for name, value in (parameters or {}).items()}
     given |= {"data": str(Path(data).resolve()), "out": str(run.folder)}
     _check(given)
-    _check_warm_start(run, chosen, given, warm_start, overwrite)
-    begun = Run(run.warm_start).best_checkpoint() if warm_start and not overwrite else None
+    _check_warm_start(run, chosen, given, warm_start, overwrite or restart)
+    made, resume = ["load_from"] if warm_start else [], resume and not restart
+    begun = Run(run.warm_start).best_checkpoint() if warm_start and not (overwrite or restart) else None
     if begun:
         given["load_from"] = str(begun)
     with files.discarded() if dry_run else nullcontext():
-        steps, reports = _preflight(run, chosen, given, resume, overwrite)
+        steps, reports = _preflight(run, chosen, given, resume, overwrite or restart, made)
     if dry_run:
         print("\n".join([*reports, _plan(run, chosen, steps, warm_start)]), flush=True)
         return run
-    if warm_start:
-        given["load_from"] = str(_warm_start(run, given, warm_start, overwrite))
-    for number, name in enumerate(chosen, 1):
-        stage, title = STAGES[name], f"[{number}/{len(chosen)}] {Path(STAGES[name].notebook).stem}"
-        target = run.notebooks / stage.notebook
-        if resume and _is_done(run, name, stage.options.collect(given)):
-            print(f"{title}: done before, skipped", flush=True)
-            _failed(target).unlink(missing_ok=True)
-            continue
-        print(f"{title} ...", flush=True)
-        start = time.perf_counter()
-        values = {key: value for key, value in given.items() if key in stage.options.names()}
-        if overwrite and "overwrite" in stage.options.names():
-            values["overwrite"] = True
-        _execute(notebooks_folder() / stage.notebook, target, values, run, name)
-        print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
+    with run.locked("pipeline"):
+        if warm_start:
+            given["load_from"] = str(_warm_start(run, given, warm_start, overwrite, restart))
+        _run_stages(run, chosen, given, resume, overwrite, restart, made)
     return run
 
 
@@ -128,7 +120,7 @@ def _plan(run: Run, chosen: list[str], steps: list[Step], warm_start: int) -> st
 
 
 def _preflight(
-    run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, overwrite: bool
+    run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, replace: bool, made: list[str]
 ) -> tuple[list[Step], list[str]]:
     """Check all that the stages need that will run; see :func:`lib.preflight.check`."""
     from ops_dcnv3 import kernels  # here, because torch takes seconds to import
@@ -136,11 +128,11 @@ def _preflight(
     planned: dict[str, Options] = {}
     for name in chosen:
         options = STAGES[name].options.collect(given)
-        if planned or not (resume and _is_done(run, name, options)):
+        if planned or not resume or run.entry(name) is None or not _state(run, name, options, made)[0]:
             planned[name] = options
     if not planned:
         return [], []
-    found = preflight.check(run, given["data"], planned, overwrite)
+    found = preflight.check(run, given["data"], planned, replace)
     device = "cuda" if Hardware.detect().gpus else "cpu"
     networks = kernels.shortcoming(device) if planned.keys() & {"train", "infer"} else ""
     for note in filter(None, [*preflight.other_versions(run, planned), networks]):
@@ -148,19 +140,48 @@ def _preflight(
     return found
 
 
-def _is_done(run: Run, name: str, options: Any) -> bool:
-    """Return whether a stage is done; no, where an input is missing: the stage then says which."""
+def _run_stages(
+    run: Run,
+    stages: list[str],
+    given: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+    restart: bool,
+    made: list[str],
+) -> None:
+    """Execute the stages; ``made`` names the options whose values come from earlier work."""
+    for number, name in enumerate(stages, 1):
+        stage, title = STAGES[name], f"[{number}/{len(stages)}] {Path(STAGES[name].notebook).stem}"
+        target = run.notebooks / stage.notebook
+        done, changes = _state(run, name, stage.options.collect(given), made) if resume else (False, "")
+        if done:
+            print(f"{title}: done before, skipped", flush=True)
+            _failed(target).unlink(missing_ok=True)
+            continue
+        print(f"{title} ..." + (f" again: {changes}" if changes else ""), flush=True)
+        start = time.perf_counter()
+        values = {key: value for key, value in given.items() if key in stage.options.names()}
+        replaced = {"overwrite": overwrite or bool(changes), "restart": restart}
+        values |= {key: True for key, value in replaced.items() if value and key in stage.options.names()}
+        _execute(notebooks_folder() / stage.notebook, target, values, run, name)
+        print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
+
+
+def _state(run: Run, name: str, options: Options, made: list[str]) -> tuple[bool, str]:
+    """Return whether a stage is done, and which inputs changed; neither where one is missing: the stage says which."""
     try:
-        return run.entry(name) is not None and run.is_done(name, options.resolved())
+        resolved = options.resolved()
+        done = run.is_done(name, resolved)
+        return done, "" if done else run.changes(name, resolved, [*made, *options.chosen()])
     except InputError:
-        return False
+        return False, ""
 
 
 def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError for unknown options and values that are not allowed, before anything is touched."""
     known = {name for stage in STAGES.values() for name in stage.options.names()}
     if unknown := sorted(set(given) - known):
-        listed = ", ".join(sorted(known - {"data", "out", "overwrite"}))
+        listed = ", ".join(sorted(known - {"data", "out", "overwrite", "restart"}))
         close = "".join(f"did you mean {name}? " for name in get_close_matches(unknown[0], known, 1))
         raise InputError(f"option {unknown[0]!r} is in none of the notebooks ({close}There are: {listed})")
     faults: list[str] = []
@@ -188,14 +209,20 @@ def _check_warm_start(run: Run, chosen: list[str], given: Mapping[str, Any], ite
         )
 
 
-def _warm_start(run: Run, given: Mapping[str, Any], iters: int, overwrite: bool) -> Path | None:
+def _warm_start(run: Run, given: Mapping[str, Any], iters: int, overwrite: bool, restart: bool) -> Path | None:
     """Train on the resized source, which is easier to learn from at first; return the best checkpoint."""
     shared: dict[str, Any] = {name: given[name] for name in _WARM_START if name in given}
     if options := shared.get("options"):
         shared["options"] = {k: v for k, v in options.items() if not str(k).startswith("self_training.")}
     shared |= {"augment": False, "max_iters": iters}
     done = run_notebooks(
-        given["data"], run.warm_start, last="train", parameters=shared, resume=not overwrite, overwrite=overwrite
+        given["data"],
+        run.warm_start,
+        last="train",
+        parameters=shared,
+        resume=True,
+        overwrite=overwrite,
+        restart=restart,
     )
     return done.best_checkpoint()
 

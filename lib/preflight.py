@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from lib import files
+from lib.claims import changed
 from lib.errors import InputError, check_all
 from lib.estimates import Step, steps
 from lib.files import read_yaml
 from lib.options import Options
 from lib.run import Run, environment
-from lib.stages import augment, infer, train
+from lib.stages import augment, infer, submit, train
 from lib.training.hardware import Hardware
 
 _RESERVE_BYTES = 2**26  # of disk that a run leaves free
@@ -87,8 +88,10 @@ def _checks(run: Run, data: str | Path, planned: Mapping[str, Options], overwrit
             yield partial(_check_training, run, data, options, "augment" in planned)
         elif isinstance(options, infer.InferOptions):
             yield partial(_check_inference, options, planned)
-        elif "infer" not in planned and not run.masks.is_dir():
-            yield partial(_missing, f"{run.masks} does not exist. Run 03_infer for this run folder first.")
+            if "augment" not in planned:
+                yield partial(infer.check_target, options)
+        elif isinstance(options, submit.SubmitOptions) and "infer" not in planned:
+            yield partial(submit.check_masks, options)
 
 
 def _check_inference(options: infer.InferOptions, planned: Mapping[str, Options]) -> None:
@@ -108,14 +111,10 @@ def _check_inference(options: infer.InferOptions, planned: Mapping[str, Options]
             fetch(source_file)
 
 
-def _missing(sentence: str) -> None:
-    raise InputError(sentence)
-
-
 def _check_training(run: Run, data: str | Path, options: train.TrainOptions, augments: bool) -> None:
     """Build the config, which holds options and weights against the recipe; a later augmented set changes no check."""
-    if not augments and run.entry("augment") is None:
-        raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
+    if not augments:
+        run.need("augment")
     hardware = Hardware.detect(options.processes)
     train.complete_config(options, data if augments else run.augmented, hardware)
 
@@ -148,17 +147,13 @@ def _check_former(run: Run, stage: str, options: Options) -> None:
     folder = {"augment": run.augmented, "train": run.train, "infer": run.masks}.get(stage)
     before = read_yaml(folder / "parameters.yaml") if folder else {}
     now = Options.identity(options)  # a stage's own may need choices that are made later
-    names = [n for n in before if n in now and n != "checkpoint" and not _alike(before[n], now[n])]
+    made = {"checkpoint", *options.chosen()}
+    names = [n for n in changed(before, now, options.defaults()) if n in before and n in now and n not in made]
     if not names:
         return
     found = ", ".join(f"{name} {_yaml(before[name])} there, {_yaml(now[name])} now" for name in names)
     same = " ".join(f"-p {name} {shlex.quote(_yaml(before[name]))}" for name in names)
     raise InputError(f"{folder} was made with other options ({found}). Give {same} again, or --overwrite.")
-
-
-def _alike(before: Any, now: Any) -> bool:
-    """Return whether two values are the same in YAML, which has no tuples."""
-    return _yaml(before) == _yaml(now)
 
 
 def _yaml(value: Any) -> str:

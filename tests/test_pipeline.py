@@ -13,7 +13,7 @@ from lib import pipeline
 from lib.cli import main
 from lib.dataset import image_files, layout
 from lib.errors import InputError
-from lib.files import read_json, read_yaml
+from lib.files import digest, read_json, read_yaml
 from lib.run import Run
 
 SMALL = {"scale": [192, 108], "crop_size": [96, 160], "num_workers": 0}
@@ -112,12 +112,56 @@ def test_a_replaced_test_image_is_noticed(sample, run, tmp_path):
     shutil.copytree(run, out)
     item = layout.read_split(data, "test")[1]
     image_files.write_png(item.image, 255 - image_files.read_image(item.image))
-    given = ["run", "--data", data, "--out", out, *QUICK, *SUBMISSION, "--resume"]
-    refused = fisheye(*given)
-    assert refused.exit_code == 1 and refused.stdout.count("skipped") == 2
-    assert f"changed: {item.image.relative_to(data)}" in refused.stderr
-    assert fisheye(*given, "--overwrite").exit_code == 0
-    assert str(item.image.relative_to(data)) in read_json(out / "masks" / "inputs.json")
+    given = ["run", "--data", data, "--out", out, *QUICK, *SUBMISSION]
+    refused = fisheye(*given, "--from", "infer")
+    assert refused.exit_code == 1 and f"changed: {item.image.relative_to(data)}" in refused.stderr
+    redone = fisheye(*given, "--resume")
+    assert redone.exit_code == 0 and redone.stdout.count("skipped") == 2, redone.output
+    assert f"03_infer ... again: {out}/masks holds results made from other inputs (changed: " in redone.stdout
+    assert f"{item.image.relative_to(data)})" in redone.stdout
+    assert digest(item.image) in read_json(out / "masks" / "inputs.json").values()
+
+
+@pytest.mark.slow
+def test_a_corrected_label_and_a_stage_that_ran_alone_are_noticed(sample, run, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(sample, data)
+    shutil.copytree(run, out)
+    label = layout.read_split(data, "train_source")[0].label
+    values = image_files.read_label(label)
+    values[:9] = 3
+    image_files.write_png(label, values)
+    given = ["run", "--data", data, "--out", out, *QUICK, *SUBMISSION]
+    alone = fisheye(*given, "--to", "augment", "--overwrite")
+    assert alone.exit_code == 0, alone.output
+    refused = fisheye(*given, "--from", "train")
+    assert (
+        refused.exit_code == 1 and "train holds results made from other inputs (changed: augmented)" in refused.stderr
+    )
+    resumed = fisheye(*given, "--resume")
+    assert resumed.exit_code == 0 and resumed.stdout.count("skipped") == 1, resumed.output
+    assert "02_train ... again: " in resumed.stdout and "03_infer ... again: " in resumed.stdout
+    assert fisheye(*given, "--resume").stdout.count("skipped") == 4
+
+
+@pytest.mark.slow
+def test_restarting_begins_anew_and_overwriting_does_not(sample, run, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    given = ["run", "--data", sample, "--out", out, *QUICK, *SUBMISSION, "--from", "infer", "--to", "infer"]
+    mask = next((out / "masks").glob("*.png"))
+    before = mask.stat().st_mtime_ns
+    kept = fisheye(*given, "--overwrite")
+    assert kept.exit_code == 0 and f"{out}/masks: options and inputs are the same" in kept.stdout, kept.output
+    assert mask.stat().st_mtime_ns == before
+    assert fisheye(*given, "--restart").exit_code == 0
+    assert mask.stat().st_mtime_ns > before
+
+
+def test_two_runs_in_one_folder_are_refused(sample, tmp_path):
+    with Run(tmp_path / "run").locked("pipeline"):
+        refused = fisheye("run", "--data", sample, "--out", tmp_path / "run")
+    assert refused.exit_code == 1 and "run is in use by process" in refused.stderr
 
 
 @pytest.mark.slow

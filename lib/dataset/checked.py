@@ -16,7 +16,8 @@ _checked: dict[tuple[str, str], str] = {}
 def check_once(folder: str | Path, splits: Sequence[str], cache: str | Path, classes: int = len(CLASSES)) -> str:
     """Return the text of :func:`lib.dataset.layout.check`, from the JSON file ``cache`` where no file has changed.
 
-    A changed file has another size, time (of content or status) or inode; nothing but these is read of a set that was found sound before.
+    A changed file has another size, time (of content or status) or inode. Of a set that was found sound, nothing but
+    these is read.
     """
     key, known = f"{Path(folder).absolute()}: {', '.join(splits)}, {classes} classes", read_json(cache)
     state = _state(Path(folder), splits)

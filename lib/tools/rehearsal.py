@@ -15,7 +15,7 @@ import numpy as np
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.errors import InputError
-from lib.files import read_yaml, write_yaml
+from lib.files import digest, digest_of, read_yaml, write_yaml
 from lib.parallel import in_threads
 from lib.synthesis.estimate import MAX_FILL_FOV_RAD, estimate_target, horizontal_fov
 from lib.synthesis.params import AugmentParams
@@ -24,6 +24,7 @@ from lib.synthesis.target_camera import TargetCamera
 VALIDATION_STEP = 5
 """Every fifth validation image stays one."""
 _RENDERED = ("train_target", "test")
+_READ = ("train_source", "val_source", "train_target")
 
 
 def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
@@ -40,11 +41,13 @@ def rehearse(data: str | Path, out: str | Path, *, seed: int = 0) -> Path:
     Raises:
         InputError: faulty data, fewer than 3 validation images, no lens estimate, or something else in ``out``.
     """
-    out, parameters = Path(out), {"rehearsal": str(Path(data).resolve()), "seed": seed}
-    layout.check(data, ("train_source", "val_source", "train_target"))
+    out = Path(out)
+    layout.check(data, _READ)
     training, validation = layout.read_split(data, "train_source"), layout.read_split(data, "val_source")
     if len(validation) < 3:
         raise InputError(f"val_source: {len(validation)} images (expected: 3 or more, to hold some of them out)")
+    # By content: a data set that was moved or copied is the same one.
+    parameters = {"rehearsal": _content(Path(data)), "seed": seed}
     if out.is_file() or (out.exists() and any(out.iterdir()) and read_yaml(out / "parameters.yaml") != parameters):
         raise InputError(f"{out} holds something else (expected: a new folder, or one of the same data and seed)")
     frames = [item.image for item in layout.read_split(data, "train_target")]
@@ -69,6 +72,13 @@ def summary(out: str | Path) -> str:
     """Return one line with the number of images per split."""
     counts = (f"{len(layout.read_split(out, split))} {split}" for split in layout.SPLITS)
     return f"{out}: {', '.join(counts)}"
+
+
+def _content(data: Path) -> str:
+    """Return the digest of all files that a rehearsal is made from."""
+    items = [item for split in _READ for item in layout.read_split(data, split)]
+    files = [file for item in items for file in (item.image, item.label) if file]
+    return digest_of([digest(file) for file in (*(data / f"{split}.csv" for split in _READ), *files)])
 
 
 def _render(items: list[layout.Item], target: TargetCamera, out: Path, seed: int) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """Rehearsal: held-out source images rendered by the estimated target camera, with their labels."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,3 +76,15 @@ def test_unsuitable_data_is_refused(data, tmp_path, monkeypatch):
     fit = estimate_module.estimate_lens
     monkeypatch.setattr(estimate_module, "estimate_lens", lambda *given: replace(fit(*given), confidence=0.0))
     assert "too little of its lens" in refusal(data, out) and not out.exists(), "a refusal left something"
+
+
+@pytest.mark.slow
+def test_a_data_set_is_known_by_its_content(data, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    out = rehearsal.rehearse(data, tmp_path / "out")
+    rehearsal.rehearse(copy, out)
+    label = layout.read_split(copy, "val_source")[1].label
+    image_files.write_png(label, np.zeros((108, 192), np.uint8))
+    with pytest.raises(InputError, match="same data and seed"):
+        rehearsal.rehearse(copy, out)
