@@ -21,6 +21,7 @@ from lib.options import shown
 from lib.run import STAGES
 from lib.tools.commands import SIZE, TOOLS
 
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)  # PyYAML raises any
 _OWN = ("data", "out", "overwrite", "restart")  # options of stages that `fisheye run` has itself
 
 
@@ -62,14 +63,7 @@ def _parameters(_context: click.Context, _option: click.Parameter, pairs: tuple[
             raise click.BadParameter(f"{name} is not set by -p (expected: --{name})")
         try:
             values[name] = yaml.load(text, _Yaml)
-        except (
-            yaml.YAMLError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ):  # PyYAML raises any
+        except _NOT_YAML:
             expected = "a number, a word, [a, list] or {a: mapping}"
             raise click.BadParameter(f"{name} {shown(text)} is not YAML (expected: {expected})") from None
     return values

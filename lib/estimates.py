@@ -6,9 +6,12 @@ same device and options, this run folder's or one beside it, in proportion to th
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lib import recipes
 from lib.dataset import layout
@@ -48,12 +51,14 @@ class Step:
     device: str
     processes: int
     seconds: float | None
-    as_in: str  # the run that the time is taken from
+    origin: str  # the run that the time is taken from
     disk_bytes: float
     gpu_bytes: float | None = None  # per GPU
 
     def __str__(self) -> str:
-        time = f"{_duration(self.seconds)} (as {self.as_in} took)" if self.seconds is not None else "time unknown"
+        time = (
+            f"{_duration(self.seconds)} (by the time of {self.origin})" if self.seconds is not None else "time unknown"
+        )
         processes = f", {self.processes} processes" if self.processes > 1 else ""
         memory = f", {self.gpu_bytes / 2**30:.1f} GiB of GPU memory" if self.gpu_bytes else ""
         size = f"{self.disk_bytes / 2**20:.1f} MiB" if self.disk_bytes < 2**30 else f"{self.disk_bytes / 2**30:.1f} GiB"
@@ -66,17 +71,17 @@ def steps(run: Run, data: str | Path, planned: Mapping[str, Options]) -> list[St
     device = environment()["device"]
     found = []
     for stage, options in planned.items():
-        work, unit, processes, disk, gpu = _amount(run, data, stage, options)
+        work, unit, processes, disk, gpu = _amount(run, data, options, "augment" in planned)
         seconds, origin = _seconds(run, stage, options, work, device)
         place = infer.InferOptions.torch_device(options) if isinstance(options, infer.InferOptions) else device[0]
         found.append(Step(stage, work, unit, place, processes, seconds, origin, disk, gpu))
     return found
 
 
-def _amount(run: Run, data: str | Path, stage: str, options: Options) -> tuple[int, str, int, float, float | None]:
+def _amount(run: Run, data: str | Path, options: Options, augments: bool) -> tuple[int, str, int, float, float | None]:
     """Return work, its unit, processes, bytes on disk and bytes per GPU."""
     if isinstance(options, train.TrainOptions):
-        return _training(run, data, options)
+        return _training(data if augments else run.augmented, options)
     if isinstance(options, augment.AugmentOptions):
         copies = {"train_source": options.copies, "val_source": 1}
         count = sum(number * len(layout.read_split(data, split)) for split, number in copies.items())
@@ -90,10 +95,9 @@ def _amount(run: Run, data: str | Path, stage: str, options: Options) -> tuple[i
     return len(items), "images", 1, len(items) * pixels * size, None
 
 
-def _training(run: Run, data: str | Path, options: train.TrainOptions) -> tuple[int, str, int, float, float | None]:
+def _training(data: str | Path, options: train.TrainOptions) -> tuple[int, str, int, float, float | None]:
     hardware = Hardware.detect(options.processes)
-    augmented = run.entry("augment") is not None
-    cfg = train.complete_config(options, run.augmented if augmented else data, hardware)
+    cfg = train.complete_config(options, data, hardware)
     weights = _weights(cfg)
     second = _SECOND_NETWORK if options.self_training or cfg.ema else 0
     kept = cfg.get("keep_checkpoints", 2) + _SPARE_CHECKPOINTS
@@ -136,7 +140,7 @@ def _gpu_bytes(cfg: Any, hardware: Hardware, self_training: bool) -> float | Non
 
 def _seconds(run: Run, stage: str, options: Options, work: int, device: list[str]) -> tuple[float | None, str]:
     """Return the time that the newest comparable run suggests, and that run's folder."""
-    now = options.identity()
+    now = Options.identity(options)  # a stage's own may need choices that are made later
     found = []
     for folder, entry in _entries(run, stage):
         before, done = entry.get("parameters", {}), _work(stage, folder, entry, options)
@@ -153,8 +157,9 @@ def _entries(run: Run, stage: str) -> Iterator[tuple[Path, dict]]:
     """Yield folder and record of this run's stage and of the runs' beside it, as far as they finished it."""
     beside = run.folder.parent
     for folder in sorted(beside.iterdir()) if beside.is_dir() else []:
-        if folder.is_dir() and (entry := Run(folder).entry(stage)):
-            yield folder, entry
+        with suppress(OSError, ValueError, AttributeError, yaml.YAMLError):  # a folder of something else
+            if isinstance(entry := Run(folder).entry(stage), dict):
+                yield folder, entry
 
 
 def _work(stage: str, folder: Path, entry: Mapping, options: Options) -> int:
@@ -163,7 +168,7 @@ def _work(stage: str, folder: Path, entry: Mapping, options: Options) -> int:
     if stage == "augment":
         return results.get("train_source", 0) + results.get("val_source", 0)
     if isinstance(options, train.TrainOptions):
-        given = entry["parameters"].get("max_iters")
+        given = entry.get("parameters", {}).get("max_iters")
         return given or int((options.options or {}).get("max_iters", 0)) or recipes.load(options.recipe).max_iters
     return results.get("images", 0)
 

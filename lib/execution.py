@@ -5,6 +5,7 @@ import logging
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,9 @@ def _forwarded(kernel: Kernel) -> Iterator[list[int]]:
         if process := kernel.process():
             process.send_signal(signal.SIGINT if len(received) == 1 else signal.SIGKILL)
 
+    if threading.current_thread() is not threading.main_thread():  # which alone receives signals
+        yield received
+        return
     former = signal.signal(signal.SIGINT, forward)
     try:
         yield received

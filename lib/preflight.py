@@ -37,13 +37,9 @@ def check(
         InputError: the only fault, or a list of all faults.
     """
     data_checks = list(_data_checks(planned))
-    checks: list[Callable] = [
-        partial(_check_place, run, planned),
-        *_checks(run, data, planned, overwrite),
-        *data_checks,
-    ]
+    checks: list[Callable] = [partial(_check_place, run, planned), *_checks(run, data, planned, overwrite)]
     with files.discarded():  # a fault leaves no trace
-        _quiet(partial(check_all, checks))
+        _quiet(partial(check_all, [*checks, *data_checks]))
         found: list[Step] = _quiet(partial(steps, run, data, planned))
         check_all([partial(_check_disk, run, found), *(partial(_check_gpu_memory, step) for step in found)])
     return found, [report() for report in data_checks]  # notes in the run folder that the files are sound
@@ -60,11 +56,10 @@ def other_versions(run: Run, planned: Mapping[str, Options]) -> list[str]:
     here, notes = environment()["versions"] if planned else {}, []
     for stage in ("augment", "train", "infer"):
         there = ((run.entry(stage) or {}).get("versions") or {}) if stage not in planned else {}
-        if changed := [f"{name} {version}" for name, version in there.items() if version != here.get(name, version)]:
-            now = ", ".join(f"{name} {here[name]}" for name in (text.split()[0] for text in changed))
-            notes.append(
-                f"{stage} was made with {', '.join(changed)}; here is {now}. For one version, begin in another --out."
-            )
+        names = [name for name, version in there.items() if version != here.get(name, version)]
+        if names:
+            before, now = (", ".join(f"{name} {found[name]}" for name in names) for found in (there, here))
+            notes.append(f"{stage} was made with {before}; here is {now}. For one version, begin in another --out.")
     return notes
 
 

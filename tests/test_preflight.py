@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import nbformat
 import pytest
 from click.testing import CliRunner
 
@@ -12,6 +13,7 @@ from lib.dataset import checked, image_files, layout
 from lib.errors import InputError
 from lib.estimates import Step
 from lib.files import read_yaml, write_yaml
+from lib.pipeline import STAGES, notebooks_folder
 from lib.run import Run, environment
 from lib.stages.augment import AugmentOptions
 from lib.stages.infer import InferOptions
@@ -53,7 +55,7 @@ def test_a_dry_run_says_what_would_run_and_touches_nothing(sample, augmented, tm
     given = ["run", "--data", sample, "--out", new, "-p", "seed", 1, "--to", "augment", "--resume", "--dry-run"]
     assert "nothing is left to do" in fisheye(*given).stdout
     redone = fisheye("run", "--data", sample, "--out", tmp_path / "other", "--to", "augment", "--dry-run")
-    assert f"(as {new} took)" in redone.stdout
+    assert f"(by the time of {new})" in redone.stdout
     assert state(tmp_path) == before
 
 
@@ -137,3 +139,19 @@ def test_inference_asks_for_the_camera_before_training(sample, tmp_path):
     }
     with pytest.raises(InputError, match="apply_overlay need the target camera"):
         preflight.check(Run(out), sample, planned)
+
+
+def test_notebook_01_checks_before_its_first_picture():
+    notebook = nbformat.read(notebooks_folder() / STAGES["augment"].notebook, as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    (checks,) = [number for number, source in enumerate(cells) if "check(options)" in source]
+    assert checks < next(number for number, source in enumerate(cells) if "plots.sheet" in source)
+
+
+def test_a_folder_of_something_else_beside_the_run_is_passed_over(sample, tmp_path):
+    for name, text in {"a": "5", "b": "[", "c": "augment: 3", "d": "augment: {parameters: {}}", "e": "\0"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.yaml").write_text(text)
+    run = Run(tmp_path / "run")
+    (step,), _ = preflight.check(run, sample, {"augment": AugmentOptions(data=sample, out=run.folder)})
+    assert step.seconds is None and step.work == 8
