@@ -110,8 +110,10 @@ def _check_training(run: Run, data: str | Path, options: train.TrainOptions, aug
     """Build the config, which holds options and weights against the recipe; a later augmented set changes no check."""
     if not augments:
         run.need("augment")
+    from lib.training.checks import check_config  # here, because mmseg takes seconds to import
+
     hardware = Hardware.detect(options.processes)
-    train.complete_config(options, data if augments else run.augmented, hardware)
+    check_config(train.complete_config(options, data if augments else run.augmented, hardware))
 
 
 def _check_processes(options: train.TrainOptions) -> None:

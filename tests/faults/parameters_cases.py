@@ -88,7 +88,7 @@ VALUES: dict[type[Options], dict[str, list[Any]]] = {
         "crops_per_batch": [0, -1, 4097, 0.5],
         "amp": ["bf16", 1],
         "compile": ["yes", 1, None],
-        "device": ["", "gpu", "cuda:99", "cpu:7", "meta", "cuda:-1", 0, "CPU", "cuda:x", ["cpu"]],
+        "device": ["", "gpu", "cuda:99", "meta", "cuda:-1", 0, "CPU", "cuda:x", ["cpu"]],
     },
     SubmitOptions: {
         "submission_size": [960, [960], [960, 0], [-1, 5], [1, 2**15], [9.5, 5], "960x540", [1, 2, 3], None]
