@@ -5,6 +5,7 @@ Bad input ends in one sentence on stderr and exit code 1; ``--debug`` shows the 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import yaml
 
 import lib
 from lib.errors import InputError
+from lib.options import shown
 from lib.run import STAGES
 from lib.tools.commands import SIZE, TOOLS
 
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)  # PyYAML raises any
 _OWN = ("data", "out", "overwrite", "restart")  # options of stages that `fisheye run` has itself
 
 
@@ -26,14 +29,23 @@ class _Program(click.Group):
     """Group of commands that reports a fault in one sentence."""
 
     def invoke(self, context: click.Context) -> Any:
-        from lib.pipeline import NotebookError
+        from lib.execution import Interrupted, NotebookError
 
         try:
             return super().invoke(context)
-        except (InputError, NotebookError, OSError) as error:
+        except (InputError, NotebookError, OSError, Interrupted, KeyboardInterrupt) as error:
             if context.params.get("debug"):
                 raise
-            raise click.ClickException(str(error)) from None
+            message = str(error)
+            if isinstance(error, OSError) and error.strerror:
+                message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            if isinstance(error, Interrupted | KeyboardInterrupt):
+                raise _Interruption(message or "interrupted") from None
+            raise click.ClickException(message) from None
+
+
+class _Interruption(click.ClickException):
+    exit_code = 130  # of a shell's command after Ctrl-C
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,11 +62,19 @@ def _parameters(_context: click.Context, _option: click.Parameter, pairs: tuple[
         if name in _OWN:
             raise click.BadParameter(f"{name} is not set by -p (expected: --{name})")
         try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            values[name] = yaml.load(text, _Yaml)
+        except _NOT_YAML:
             expected = "a number, a word, [a, list] or {a: mapping}"
-            raise click.BadParameter(f"{name} {text!r} is not YAML (expected: {expected})") from None
+            raise click.BadParameter(f"{name} {shown(text)} is not YAML (expected: {expected})") from None
     return values
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1 that reads 1e-4 as a number, as YAML 1.2 and Python do."""
+
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def _option_rows(stage: str) -> list[tuple[str, str]]:
@@ -68,6 +88,12 @@ def _option_rows(stage: str) -> list[tuple[str, str]]:
 
 class _RunCommand(click.Command):
     """Command whose help ends with every option that ``-p`` can set."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        for flag, text in zip(args, args[1:], strict=False):
+            if flag == "-p" and (pair := re.fullmatch(r"(\w+)[=:](.*)", text, re.DOTALL)):
+                raise click.UsageError(f"-p {shown(text)} (expected: -p {pair[1]} {pair[2]})", context)
+        return super().parse_args(context, args)
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for stage in STAGES:
@@ -96,12 +122,13 @@ class _RunCommand(click.Command):
 @click.option("--resume", is_flag=True, help="Skip the stages that are done; redo those whose inputs changed.")
 @click.option("--overwrite", is_flag=True, help="Replace results of other options or inputs.")
 @click.option("--restart", is_flag=True, help="Begin the chosen stages anew, whatever results there are.")
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and touch nothing.")
 def run(recipe: str | None, parameters: dict, **given: Any) -> None:
     """Execute the notebooks: from images to a checked submission.csv."""
     from lib.pipeline import run_notebooks
 
     done = run_notebooks(parameters=parameters | ({"recipe": recipe} if recipe else {}), **given)
-    if given["last"] == STAGES[-1]:
+    if not given["dry_run"] and given["last"] == STAGES[-1]:
         click.echo(f"{done.submission}: checked against the masks")
 
 
@@ -195,7 +222,9 @@ def lab(arguments: tuple[str, ...]) -> None:
         write(place / "data" / "sample")
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={place / 'notebooks'}", *root, *arguments]
-    raise SystemExit(subprocess.call(command))
+    # First the kernel of this interpreter: elsewhere, `python3` may mean another one.
+    kernels = os.pathsep.join(filter(None, [f"{sys.prefix}/share/jupyter", os.environ.get("JUPYTER_PATH")]))
+    raise SystemExit(subprocess.call(command, env=os.environ | {"JUPYTER_PATH": kernels}))
 
 
 for _command in TOOLS:

@@ -1,8 +1,9 @@
 """Errors that name what the user can change: one sentence each, or a list of faults."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 _SHOWN = 5  # faults of one kind that a report spells out
 
@@ -57,3 +58,16 @@ def attempt(faults: list[Fault], work: Callable, *arguments):
         return work(*arguments)
     except InputError as error:
         faults.append(error.args[0])
+
+
+def check_all(checks: Iterable[Callable[[], Any]]) -> None:
+    """Call all checks, and raise what they found as one InputError: the only message, or a list."""
+    found = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            found.append(str(error))
+    found = list(dict.fromkeys(found))
+    if found:
+        raise InputError("\n".join(found if len(found) == 1 else [f"{len(found)} faults, before any work:", *found]))

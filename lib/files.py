@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,9 +15,14 @@ from typing import TextIO
 
 import yaml
 
-from lib.errors import InputError
+from lib.errors import Fault, InputError
 
 _DIGITS = 16
+_OF_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+_OF_DISK |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+"""Faults of the disk, of rights and of paths; network errors are others."""
+
+_discarding = False
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LEFTOVER = re.compile(r"\..*\.(\d+)\.tmp(\..*)?")
 # Two writes within the step of a file system's clock have one time: ext4's and XFS's steps, and those of full seconds.
@@ -30,16 +36,42 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     The content is on the disk before the name is, so that a power cut leaves no empty file either.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if _discarding:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+        return
     # A digest, because the name of a file may be as long as names can be.
     temporary = path.with_name(f".{digest_of(path.name)}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in _OF_DISK:
+            raise
+        found, remedy = f"cannot be written ({os.strerror(error.errno)})", "Free the disk, or allow writing there."
+        raise InputError(Fault(path, found, remedy)) from None
+
+
+@contextmanager
+def discarded() -> Iterator[None]:
+    """Within the block, :func:`whole_file` drops what it gets: nothing is written."""
+    global _discarding
+    before, _discarding = _discarding, True
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        _discarding = before
+
+
+def discarding() -> bool:
+    """Return whether this is such a block."""
+    return _discarding
 
 
 def _sync(path: Path) -> None:

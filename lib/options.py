@@ -4,15 +4,27 @@ The parameters cells of the notebooks, ``--help``, validation and ``parameters.y
 """
 
 import dataclasses
+import math
+import re
+import reprlib
 import types
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lib.errors import InputError
+
+_LONGEST = 4096  # characters of a text: a path's limit on Linux
+_LARGEST = 2**63  # of whole numbers, in size
+_MOST = 10_000  # values inside one option
+_DEEPEST = 20  # lists and mappings inside each other
+_SHOWN = 120  # characters of a value that a message shows
+
+Seed = Annotated[int, Ge(0), Le(2**31 - 1)]
+"""Seed of random numbers; NumPy and data loaders, which add to it, take 32 bits."""
 
 _NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
 _BOUNDS = ((Ge, "ge", "from"), (Gt, "gt", "above"), (Le, "le", "to"), (Lt, "lt", "below"))
@@ -44,14 +56,21 @@ class Options:
     """
 
     def __post_init__(self):
+        faults = []
         for name in self.names():
-            value = _plain(getattr(self, name))
+            value, found = getattr(self, name), ""
             try:
+                value = _plain(value)
                 adapter = _adapter(type(self), name)  # type: ignore[arg-type]  # hashes classes, not instances
-                value = adapter.validate_python(value, strict=True)
+                object.__setattr__(self, name, adapter.validate_python(value, strict=True))
+                continue
+            except _Odd as odd:
+                found = f" holds {odd}"
             except ValidationError:
-                raise InputError(f"{name}: {value!r} (expected: {self.expected(name)})") from None
-            object.__setattr__(self, name, value)
+                pass
+            faults.append(f"{name}: {shown(value)}{found} (expected: {self.expected(name)})")
+        if faults:
+            raise InputError("\n".join(faults))
 
     @classmethod
     def collect(cls, values: Mapping[str, Any]) -> Self:
@@ -111,17 +130,67 @@ def _hints(cls: type[Options]) -> dict[str, Any]:
 
 @cache
 def _adapter(cls: type[Options], name: str) -> TypeAdapter:
-    return TypeAdapter(_hints(cls)[name])
+    return TypeAdapter(_hints(cls)[name], config=ConfigDict(allow_inf_nan=False))
+
+
+class _Odd(ValueError):
+    """Content of a value that no option may have."""
+
+
+def shown(value: Any) -> str:
+    """Return a value as text for a message, shortened where it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = _SHOWN
+    short.maxlist = short.maxdict = 12
+    short.maxlevel = 3
+    try:
+        return short.repr(value)
+    except ValueError:  # Python does not write integers of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # numpy's arrays and numbers
-        return value.tolist()
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return str(value) if hasattr(value, "__fspath__") else value
+    """Return the value as YAML can hold it: Paths become text, tuples and numpy's arrays lists.
+
+    Raises:
+        _Odd: it holds what neither YAML nor a file name can have.
+    """
+    left = _MOST
+
+    def convert(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > _DEEPEST:
+            raise _Odd("too many values")
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if isinstance(value, tuple | list):
+            return [convert(one, depth + 1) for one in value]
+        if isinstance(value, Mapping):
+            if not all(isinstance(key, str) for key in value):
+                raise _Odd("a name that is not text")
+            return {convert(key, depth + 1): convert(one, depth + 1) for key, one in value.items()}
+        value = str(value) if hasattr(value, "__fspath__") else value
+        if isinstance(value, str) and (found := _odd_text(value)):
+            raise _Odd(found)
+        if isinstance(value, int) and abs(value) >= _LARGEST:
+            raise _Odd("too large a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _Odd("a number that is not finite")
+        if not isinstance(value, str | int | float | None):
+            raise _Odd(f"a {type(value).__name__}")
+        return value
+
+    return convert(value, 0)
+
+
+def _odd_text(text: str) -> str:
+    """Return in words what makes a text no name of anything; empty for an ordinary one."""
+    if not text.strip():
+        return "no characters"
+    if len(text) > _LONGEST:
+        return f"{len(text)} characters"
+    return "bytes that are no UTF-8 text" if re.search("[\0\ud800-\udfff]", text) else ""
 
 
 def _words(annotation: Any, metadata: tuple = ()) -> str:
@@ -136,7 +205,10 @@ def _words(annotation: Any, metadata: tuple = ()) -> str:
         return "null"
     if origin is list:
         lengths = next((m for m in metadata if isinstance(m, Len)), Len(0))
-        count = f"{lengths.min_length} or more" if lengths.max_length is None else str(lengths.max_length)
+        count = f"{lengths.min_length} or more"
+        if lengths.max_length is not None:
+            least = f"{lengths.min_length} to " if lengths.min_length < lengths.max_length else ""
+            count = f"{least}{lengths.max_length}"
         return f"a list of {count} values, each {_words(arguments[0])}"
     words = _NOUNS.get(origin or annotation, str(annotation))
     for bound in metadata:

@@ -14,12 +14,12 @@ Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
-    """Return ``work`` of each item, in the items' order; one thread per core, with a progress bar.
+    """Return ``work`` of each item, in the items' order; one thread per core, with a progress bar after a second.
 
     BLAS runs on one thread meanwhile: each item keeps a core busy.
     """
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(work, items), total=len(items), desc=title, unit="image", mininterval=1))
+        return list(tqdm(pool.map(work, items), total=len(items), desc=title, unit="image", mininterval=1, delay=1))
 
 
 def evenly_spaced(items: Iterable[Item], most: int) -> list[Item]:

@@ -1,17 +1,18 @@
 """Execution of the notebooks by papermill, in order and into one run folder, as a person does it in JupyterLab."""
 
-import re
-import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import lib
-from lib import recipes
+from lib import files, preflight
 from lib.errors import InputError
+from lib.estimates import Step
+from lib.execution import Interrupted, NotebookError, execute
 from lib.files import whole_file
 from lib.options import Options
 from lib.run import Run
@@ -19,6 +20,7 @@ from lib.stages.augment import AugmentOptions
 from lib.stages.infer import InferOptions
 from lib.stages.submit import SubmitOptions
 from lib.stages.train import TrainOptions
+from lib.training.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,6 @@ _LENGTHS = ("max_iters", "warmup_iters", "val_interval")  # entries of a trainin
 _WARM_START = ("recipe", "batch_size", "seed", "processes", "amp", "options")  # options that a warm start shares
 
 
-class NotebookError(RuntimeError):
-    """Failure of a cell; the message names the notebook, the cell and the error."""
-
-
 def notebooks_folder() -> Path:
     """Return the folder of the notebooks: beside ``lib`` in a checkout, inside it where a wheel was installed."""
     package = Path(lib.__file__).parent
@@ -63,8 +61,9 @@ def run_notebooks(
     resume: bool = False,
     overwrite: bool = False,
     restart: bool = False,
+    dry_run: bool = False,
 ) -> Run:
-    """Execute the notebooks from stage ``first`` to stage ``last``.
+    """Execute the notebooks from stage ``first`` to stage ``last``, after a preflight that lists all faults.
 
     Args:
         parameters: options by name; each goes to every stage that has it.
@@ -73,10 +72,12 @@ def run_notebooks(
         resume: skip the stages that are done, and replace the results of those whose inputs changed.
         overwrite: replace results of other options or inputs.
         restart: begin anew, whatever results there are.
+        dry_run: check everything, print what would be done, and write nothing.
 
     Raises:
-        InputError: an option that no stage has, a value that is not allowed, or an unknown recipe.
+        InputError: one or several faults that can be seen before any work; nothing was touched.
         NotebookError: a cell failed; later stages were not started.
+        Interrupted: by Ctrl-C; what was finished is kept.
     """
     names, run = list(STAGES), Run(Path(out).resolve())
     if names.index(first) > names.index(last):
@@ -84,13 +85,60 @@ def run_notebooks(
     chosen = names[names.index(first) : names.index(last) + 1]
     given = {name: _absolute(name, value) for name, value in (parameters or {}).items()}
     given |= {"data": str(Path(data).resolve()), "out": str(run.folder)}
-    _check(given, chosen)
+    _check(given)
     _check_warm_start(run, chosen, given, warm_start, overwrite or restart)
+    made, resume = ["load_from"] if warm_start else [], resume and not restart
+    begun = Run(run.warm_start).best_checkpoint() if warm_start and not (overwrite or restart) else None
+    if begun:
+        given["load_from"] = str(begun)
+    with files.discarded() if dry_run else nullcontext():
+        steps, reports = _preflight(run, chosen, given, resume, overwrite or restart, made)
+    if dry_run:
+        print("\n".join([*reports, _plan(run, chosen, steps, warm_start)]), flush=True)
+        return run
     with run.locked("pipeline"):
         if warm_start:
             given["load_from"] = str(_warm_start(run, given, warm_start, overwrite, restart))
-        _run_stages(run, chosen, given, resume and not restart, overwrite, restart, ["load_from"] if warm_start else [])
+        _run_stages(run, chosen, given, resume, overwrite, restart, made)
     return run
+
+
+_SOURCES = (
+    "Times are those of comparable runs in the same folder, in proportion to the work. Sizes are upper estimates from "
+    "the numbers of images, pixels and weights."
+)
+
+
+def _plan(run: Run, chosen: list[str], steps: list[Step], warm_start: int) -> str:
+    """Return in words what a run would do."""
+    if not steps:
+        return f"{run.folder}: nothing is left to do"
+    planned = {step.stage for step in steps}
+    lines = [f"{name}: done before" for name in chosen if name not in planned]
+    if warm_start:
+        lines.append(f"warm start: {warm_start} iterations on the resized source; the figures below leave it out")
+    return "\n".join([f"{run.folder}:", *lines, *map(str, steps), _SOURCES])
+
+
+def _preflight(
+    run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, replace: bool, made: list[str]
+) -> tuple[list[Step], list[str]]:
+    """Check all that the stages need that will run; see :func:`lib.preflight.check`."""
+    from ops_dcnv3 import kernels  # here, because torch takes seconds to import
+
+    planned: dict[str, Options] = {}
+    for name in chosen:
+        options = STAGES[name].options.collect(given)
+        if planned or not resume or run.entry(name) is None or not _state(run, name, options, made)[0]:
+            planned[name] = options
+    if not planned:
+        return [], []
+    found = preflight.check(run, given["data"], planned, replace)
+    device = "cuda" if Hardware.detect().gpus else "cpu"
+    networks = kernels.shortcoming(device) if planned.keys() & {"train", "infer"} else ""
+    for note in filter(None, [*preflight.other_versions(run, planned), networks]):
+        print(f"Note: {note}", flush=True)
+    return found
 
 
 def _run_stages(
@@ -130,17 +178,21 @@ def _state(run: Run, name: str, options: Options, made: list[str]) -> tuple[bool
         return False, ""
 
 
-def _check(given: Mapping[str, Any], chosen: list[str]) -> None:
+def _check(given: Mapping[str, Any]) -> None:
     """Raise InputError for unknown options and values that are not allowed, before anything is touched."""
     known = {name for stage in STAGES.values() for name in stage.options.names()}
     if unknown := sorted(set(given) - known):
         listed = ", ".join(sorted(known - {"data", "out", "overwrite", "restart"}))
         close = "".join(f"did you mean {name}? " for name in get_close_matches(unknown[0], known, 1))
         raise InputError(f"option {unknown[0]!r} is in none of the notebooks ({close}There are: {listed})")
+    faults: list[str] = []
     for stage in STAGES.values():
-        stage.options.collect(given)
-    if "recipe" in given and "train" in chosen:
-        recipes.check(given["recipe"])
+        try:
+            stage.options.collect(given)
+        except InputError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise InputError("\n".join(dict.fromkeys(faults)))
 
 
 def _check_warm_start(run: Run, chosen: list[str], given: Mapping[str, Any], iters: int, overwrite: bool) -> None:
@@ -190,34 +242,31 @@ def _absolute(name: str, value: Any) -> Any:
 
 def _execute(source: Path, target: Path, values: dict[str, Any], run: Run, stage: str) -> None:
     """Execute into ``target``; a failed notebook goes beside it where a former result stands."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     failure, place = None, _failed(target)
     with whole_file(place) as temporary:
         try:
-            papermill.execute_notebook(
-                str(source),
-                str(temporary),
-                values,
-                kernel_name="python3",
-                cwd=str(source.parent),
-                progress_bar=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                extra_arguments=["--IPKernelApp.log_level=50"],  # a kernel logs its own shutdown as an error
-                coalesce_streams=True,  # keeps the last state of a progress bar only
-            )
-        except PapermillExecutionError as error:
+            execute(source, temporary, values, {"OPS_DCNV3_WARNED": "1"})  # the preflight has said it
+        except Interrupted:
+            raise Interrupted(f"{source.stem} was interrupted. {_kept(run, stage)}") from None
+        except NotebookError as error:
             failure = error
+            if not temporary.exists():
+                raise
     if failure is None or run.entry(stage) is None:
         place = place.replace(target)
     if failure is not None:
-        message = re.sub(r"\x1b\[[0-9;]*m", "", str(failure.evalue))  # without terminal colours
-        if failure.ename != InputError.__name__:
-            message = f"{failure.ename}: {message}"
-        where = f"{source.name}, cell {failure.exec_count}"
-        raise NotebookError(f"{where}: {message}\nThe notebook as far as it ran: {place}")
+        raise NotebookError(f"{failure}\nThe notebook as far as it ran: {place}")
+
+
+def _kept(run: Run, stage: str) -> str:
+    checkpoint = run.last_checkpoint() if stage == "train" else None
+    what = {
+        "augment": "Images that were written are kept",
+        "train": f"{checkpoint.name} is kept" if checkpoint else "There was no checkpoint yet",
+        "infer": "Masks that were written are kept",
+        "submit": "All masks are kept",
+    }
+    return f"{what[stage]}; the same command with --resume continues."
 
 
 def _failed(target: Path) -> Path:

@@ -37,6 +37,7 @@ class Run:
         self.notebooks, self.warm_start = self.folder / "notebooks", self.folder / "warm_start"
         self.submission = self.folder / "submission.csv"
         self.config, self.log, self.curves = (self.train / n for n in ("config.py", "train.log", "curves.png"))
+        self.checks = self.folder / "checked.json"
         self._record = self.folder / "run.yaml"
 
     def entry(self, stage: str) -> dict | None:

@@ -22,6 +22,9 @@ SLOWER = {"cpu": "about six times slower on a CPU", "cuda": "slower"}
 absent: dict[str, str] = {}
 """Parts (``"cpu"``, ``"cuda"``) without loaded kernels, with the reason."""
 
+WARNED = "OPS_DCNV3_WARNED"
+"""Environment variable: not empty where the caller has said :func:`shortcoming` already."""
+
 _warned = False
 _warn = True
 
@@ -68,13 +71,22 @@ def reference_backward(
 def _warn_once(device: str) -> None:
     """Warn the first time that PyTorch runs for lack of kernels."""
     global _warned
-    if _warned or not _warn or "OPS_DCNV3_REFERENCE" in absent.get(device, ""):
+    if _warned or not _warn or os.environ.get(WARNED) or "OPS_DCNV3_REFERENCE" in absent.get(device, ""):
         return
     _warned = True
-    warnings.warn(
+    warnings.warn(_sentence(device), stacklevel=2)
+
+
+def shortcoming(device: str) -> str:
+    """Return the sentence of the warning for a kind of device, such as ``cpu``; empty where kernels are loaded."""
+    missing = absent.get(device, "")
+    return _sentence(device) if missing and "OPS_DCNV3_REFERENCE" not in missing else ""
+
+
+def _sentence(device: str) -> str:
+    return (
         f"DCNv3 runs in plain PyTorch, {SLOWER.get(device, 'slower')}: no {device.upper()} kernels "
-        f"({absent.get(device, 'there are none for this device')}). `python -m ops_dcnv3.build` builds them.",
-        stacklevel=2,
+        f"({absent.get(device, 'there are none for this device')}). `python -m ops_dcnv3.build` builds them."
     )
 
 

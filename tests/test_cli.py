@@ -13,6 +13,7 @@ import lib
 from lib.cli import main
 from lib.dataset import image_files, layout
 from lib.dataset.classes import CLASSES, ROAD
+from lib.execution import Interrupted
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,3 +105,21 @@ def test_a_submission_is_checked_against_its_masks(submission):
 def test_an_impossible_sample_is_refused(tmp_path):
     done = fisheye("sample", "--out", tmp_path / "set", "--test", -1)
     assert done.exit_code == 1 and "must be 0 or more" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "Error: interrupted\n"),
+        (Interrupted("02_train was interrupted."), 130, "Error: 02_train was interrupted.\n"),
+        (OSError(28, "No space left on device", "a.png"), 1, "Error: a.png: No space left on device\n"),
+        (OSError(28, "No space left on device"), 1, "Error: No space left on device\n"),
+    ],
+)
+def test_interrupts_and_faults_of_the_disk_are_one_sentence(error, code, said, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(layout, "check", fail)
+    done = fisheye("check", "data", "somewhere")
+    assert (done.exit_code, done.stderr) == (code, said)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lib.errors import InputError
-from lib.files import digest, digest_of, digests, locked, read_yaml, sweep, whole_file, write_yaml
+from lib.files import digest, digest_of, digests, discarded, locked, read_yaml, sweep, whole_file, write_yaml
 from tests.faults.kills import killed
 
 
@@ -22,6 +22,28 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with whole_file(target) as temporary:
         temporary.write_text("whole")
     assert [p.name for p in target.parent.iterdir()] == ["result.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_disk_that_cannot_be_written_is_named_with_the_file(number, tmp_path):
+    with pytest.raises(InputError, match=f"a.png: cannot be written .{os.strerror(number)}."):
+        with whole_file(tmp_path / "a.png"):
+            raise OSError(number, os.strerror(number))  # as of write(), which knows no name
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="b.png: cannot be written"), whole_file(tmp_path / "file" / "b.png"):
+        pass
+    with pytest.raises(ConnectionRefusedError), whole_file(tmp_path / "c.pth"):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")  # of a download
+
+
+def test_nothing_is_written_within_a_discarding_block(tmp_path):
+    with discarded(), discarded():
+        write_yaml(tmp_path / "deep" / "a.yaml", {})
+    with discarded():
+        write_yaml(tmp_path / "b.yaml", {})
+    assert list(tmp_path.iterdir()) == []
+    write_yaml(tmp_path / "c.yaml", {})
+    assert (tmp_path / "c.yaml").exists()
 
 
 def test_yaml_is_read_as_it_was_written(tmp_path):

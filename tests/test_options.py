@@ -62,3 +62,15 @@ def test_identity_leaves_out_what_results_do_not_depend_on():
 def test_fields_explain_themselves():
     assert Example.names()[:2] == ("data", "flip")
     assert Example.default("scales") == [1.0] and Example.sentence("flip") == "average with the mirrored image"
+
+
+def test_all_values_that_are_not_allowed_are_named_at_once():
+    with pytest.raises(InputError) as refused:
+        Example(flip=1, share=2, count=10**5000)
+    assert [line.split(":")[0] for line in str(refused.value).splitlines()] == ["flip", "share", "count"]
+
+
+def test_a_long_value_is_shortened():
+    with pytest.raises(InputError) as refused:
+        Example(share=list(range(9000)))
+    assert len(str(refused.value)) < 200

@@ -205,9 +205,11 @@ def test_a_failing_cell_is_named(run, tmp_path, sample):
     out = tmp_path / "run"
     shutil.copytree(run, out)
     given = ["run", "--data", sample, "--out", out]
-    failed = fisheye(*given, "--from", "train", "--to", "train", "-p", "load_from", "nosuch.pth")
+    image = next((out / "augmented" / "train_source_image").glob("*.png"))
+    image.write_bytes(image.read_bytes()[:-2000])
+    failed = fisheye(*given, *QUICK, "--from", "train", "--to", "train")
     assert failed.exit_code == 1
-    assert "02_train.ipynb, cell " in failed.stderr and "nosuch.pth: no such file" in failed.stderr
+    assert "02_train.ipynb, cell " in failed.stderr and f"{image.name}: truncated PNG" in failed.stderr
     executed, former = (out / "notebooks" / f"02_train{name}.ipynb" for name in (".failed", ""))
     assert str(executed) in failed.stderr and nbformat.read(executed, as_version=4).cells
     assert former.read_bytes() == (run / "notebooks" / former.name).read_bytes(), "the finished training's own"

@@ -15,16 +15,17 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import yaml
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 from lib.camera import models
 from lib.dataset import image_files, layout
+from lib.dataset.checked import check_once
 from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.diagnostics.explore import lens_figure
-from lib.errors import InputError
+from lib.errors import InputError, check_all
 from lib.files import read_yaml, whole_file
-from lib.options import Options, option
+from lib.options import Options, Seed, option
 from lib.parallel import in_threads
 from lib.run import Run, alone
 from lib.synthesis.estimate import TargetEstimate, estimate_target
@@ -62,10 +63,10 @@ class AugmentOptions(Options):
     unlabelled: Literal["ignore", "background"] = option(
         "ignore", "source pixels labelled 255: ignore: leave them out of training; background: train as Background"
     )
-    copies: Annotated[int, Ge(0)] = option(
+    copies: Annotated[int, Ge(0), Le(1000)] = option(
         1, "versions per training image; from 2 on, more for rare classes; 0: training transforms its own crops"
     )
-    seed: Annotated[int, Ge(0)] = option(0, "seed of all random parameters")
+    seed: Seed = option(0, "seed of all random parameters")
     overwrite: bool = option(
         False, "replace results of other options or inputs; the same ones are continued", identity=False
     )
@@ -106,9 +107,8 @@ def augment(options: AugmentOptions) -> Path:
         InputError: faulty data, unknown cameras, or a folder of other options or inputs.
     """
     run = Run(options.out)
+    check(options)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
-    for warning in layout.check(options.data, _READ).warnings:
-        print(f"warning: {warning}")
     folder = run.claim("augment", options, options.overwrite, options.restart)
     if run.is_done("augment", options):
         return folder
@@ -143,6 +143,23 @@ def augment(options: AugmentOptions) -> Path:
         results["data"] = str(Path(options.data).resolve())
         layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames)
     return folder
+
+
+def check(options: AugmentOptions) -> str:
+    """Return the report on the data set, or raise InputError with all faults of cameras and data."""
+    check_all([partial(check_cameras, options), partial(check_data, options)])
+    return check_data(options)
+
+
+def check_cameras(options: AugmentOptions) -> None:
+    """Raise InputError unless the file of known cameras, where one is given, holds them."""
+    if options.cameras_file:
+        _read_cameras(options.cameras_file)
+
+
+def check_data(options: AugmentOptions) -> str:
+    """Return the report on the splits that are read, or raise InputError with all their faults."""
+    return check_once(options.data, _READ, Run(options.out).checks)
 
 
 def _write_estimate(estimate: TargetEstimate, folder: Path) -> None:

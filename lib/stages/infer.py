@@ -10,6 +10,7 @@ from annotated_types import Len
 from tqdm import tqdm
 
 from lib.dataset import image_files, layout
+from lib.dataset.checked import check_once
 from lib.diagnostics import plots
 from lib.errors import Fault, InputError
 from lib.options import Options, option
@@ -100,6 +101,11 @@ class InferOptions(TestTimeOptions, InferInputs):
         return run.digests([data / "test.csv", *images], data) | run.digests(files, run.folder)
 
 
+def check_data(options: InferOptions) -> str:
+    """Return the report on the test images, or raise InputError with all their faults."""
+    return check_once(options.data, ("test",), Run(options.out).checks)
+
+
 @alone
 def infer(options: InferOptions) -> Path:
     """Write one class-id PNG per test image to ``masks``, and a picture of it to ``visualization``; return ``masks``.
@@ -114,7 +120,7 @@ def infer(options: InferOptions) -> Path:
 
     run, options = Run(options.out), options.resolved()
     check_target(options)
-    layout.check(options.data, ("test",))
+    check_data(options)
     items = layout.read_split(options.data, "test")
     target = TargetCamera.read(run.augmented) if options.needs_camera() else None
     if run.is_done("infer", options) and not options.restart:
@@ -125,7 +131,9 @@ def infer(options: InferOptions) -> Path:
     run.claim("infer", options, options.overwrite, options.restart)  # last, because it deletes
     with run.recorded("infer", options) as record:
         todo = [item for item in items if not all(path.exists() for path in _results(run, item))]
-        with tqdm(desc="infer", unit="image", total=len(items), initial=len(items) - len(todo), mininterval=1) as bar:
+        with tqdm(
+            desc="infer", unit="image", total=len(items), initial=len(items) - len(todo), mininterval=1, delay=1
+        ) as bar:
             for item, image, label in predictor.label_items(todo):
                 picture, mask = _results(run, item)
                 plots.write_picture(picture, plots.blend_label(image, label))

@@ -12,7 +12,7 @@ from lib.errors import Fault, InputError
 from lib.files import digest
 from lib.options import Options, option
 from lib.run import Run, alone
-from lib.submission.masks import check_masks, check_proportions, image_sizes
+from lib.submission import masks
 from lib.submission.table import SIZE, write_submission
 
 Side = Annotated[int, Ge(1), Le(2**15 - 1)]  # OpenCV's limit
@@ -55,11 +55,7 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
         InputError: tables, masks or a size that do not belong together; an earlier submission is kept.
     """
     run = Run(options.out)
-    layout.read_sample(options.data)
-    if not run.masks.is_dir():
-        raise InputError(f"{run.masks} does not exist. Run 03_infer for this run folder first.")
-    check_images(options)
-    check_masks(run.masks, check_size(options))
+    check_masks(options)
     width, height = options.submission_size
     entry = run.entry("submit")
     former = entry["parameters"]["submission_size"] if entry else None
@@ -70,6 +66,16 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
         frequencies = write_submission(run.submission, run.masks, options.data, (width, height))
         results.update(submission=run.submission.name, digest=digest(run.submission))
     return run.submission, frequencies
+
+
+def check_masks(options: SubmitOptions) -> None:
+    """Raise InputError for faulty tables, a stretched size, and masks that are missing, odd or of other images."""
+    layout.read_sample(options.data)
+    folder = Run(options.out).masks
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist. Run 03_infer for this run folder first.")
+    check_images(options)
+    masks.check_masks(folder, check_size(options))
 
 
 def check_images(options: SubmitOptions) -> None:
@@ -87,8 +93,8 @@ def check_images(options: SubmitOptions) -> None:
 
 def check_size(options: SubmitOptions) -> dict[str, tuple[int, int]]:
     """Return the test images' sizes by id; raise InputError for another proportion of the masks, unless allowed."""
-    sizes = image_sizes(options.data)
+    sizes = masks.image_sizes(options.data)
     if not options.stretch_masks:
         width, height = options.submission_size
-        check_proportions((width, height), sizes.values())
+        masks.check_proportions((width, height), sizes.values())
     return sizes

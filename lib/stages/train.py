@@ -1,29 +1,34 @@
 """Stage 02: train a recipe on the augmented set. A killed training resumes from its last checkpoint."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import matplotlib.pyplot as plt
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lib import recipes
-from lib.dataset import layout
+from lib.dataset.checked import check_once
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
 from lib.files import digest, digest_of, whole_file
-from lib.options import Options, option
+from lib.options import Options, Seed, option
 from lib.run import Run, alone
 from lib.training import self_training
 from lib.training.config import build_config
 from lib.training.hardware import Hardware
 from lib.training.launcher import launch
 
+if TYPE_CHECKING:  # importing mmengine takes seconds
+    from mmengine import Config
+
 SCALARS = ("loss", "source", "target", "confident", "mIoU", "lr")
 """Scalars of :func:`scalars` in their order; ``source``, ``target`` and ``confident`` come from self-training."""
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(10**9)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,7 @@ class TrainOptions(Options):
         None, 'weights to start from: file, URL, release name, or {"checkpoint": ..., "classes": "ade20k"}'
     )
     self_training: bool = option(False, "also learn from the target's unlabelled frames")
-    seed: Annotated[int, Ge(0)] = option(0, "seed of initialisation, sampling and augmentation")
+    seed: Seed = option(0, "seed of initialisation, sampling and augmentation")
     amp: bool | Literal["bf16", "fp16"] = option(
         True, "mixed precision on GPUs: bf16, fp16, true (bf16 if the GPU supports it, else fp16) or false"
     )
@@ -78,10 +83,9 @@ def train(options: TrainOptions) -> Path:
     """
     run, hardware = Run(options.out), Hardware.detect(options.processes)
     run.need("augment")
-    # The options that the result depends on are the parameters of build_config.
-    cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **options.identity())
-    layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
-    if options.restart or not run.is_done("train", options):
+    cfg = complete_config(options, run.augmented, hardware)
+    check_once(run.augmented, ("train_source", "val_source"), run.checks, classes=len(CLASSES_WITH_BACKGROUND))
+    if options.overwrite or options.restart or not run.is_done("train", options):
         from lib.training.checks import check_config, check_data  # here, because mmseg takes seconds to import
 
         check_config(cfg)
@@ -103,6 +107,12 @@ def train(options: TrainOptions) -> Path:
                 figure.savefig(temporary, dpi=100)
             plt.close(figure)
     return best
+
+
+def complete_config(options: TrainOptions, data: str | Path, hardware: Hardware) -> Config:
+    """Return the config that trains on the augmented set ``data``; raises InputError as :func:`build_config` does."""
+    # The options that the result depends on are the parameters of build_config.
+    return build_config(data=data, hardware=hardware, work_dir=Run(options.out).train, **options.identity())
 
 
 def scalars(out: str | Path) -> dict[str, tuple[Sequence[float], Sequence[float]]]:

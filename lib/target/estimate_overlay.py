@@ -45,7 +45,7 @@ def estimate_overlay(paths: Sequence[str | Path]) -> Overlay:
     for_median = set(evenly_spaced(range(len(chosen)), _MEDIAN_FRAMES))
     frames: list[np.ndarray] = []
     size, count, sums, first = None, 0, np.empty(0), np.empty(0)
-    for i, path in enumerate(tqdm(chosen, desc="overlay", unit="frame", mininterval=1)):
+    for i, path in enumerate(tqdm(chosen, desc="overlay", unit="frame", mininterval=1, delay=1)):
         image = read_image(path)
         size = size or image.shape
         if image.shape != size:

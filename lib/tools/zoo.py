@@ -1,6 +1,6 @@
 """The model zoo: every composed recipe with its size, its work and its estimated training memory.
 
-:mod:`lib.tools.costs` measures them without building a network in memory.
+:mod:`lib.recipes.costs` measures them without building a network in memory.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def entries(
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # mmseg warns of optional parts that are not installed
-        from lib.tools import costs
+        from lib.recipes import costs
     for variant in variants:
         for head in head_names:
             for data_set in data:

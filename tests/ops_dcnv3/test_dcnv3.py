@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from ops_dcnv3 import DCNv3, dcnv3
+from ops_dcnv3 import DCNv3, dcnv3, kernels
 from tests.ops_dcnv3.builders import SAMPLES, setting, tensors
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dcnv3_op.npz")
@@ -217,3 +218,19 @@ def test_the_layer_runs_under_autocast():
 def test_contradictory_layers_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         DCNv3(channels=8, **dict(group=2) | arguments)
+
+
+def test_missing_kernels_are_said_once(monkeypatch):
+    monkeypatch.setattr(kernels, "absent", {"cpu": "not built"})
+    monkeypatch.setattr(kernels, "_warned", False)
+    assert "no CPU kernels (not built)" in kernels.shortcoming("cpu") and kernels.shortcoming("cuda") == ""
+    monkeypatch.setenv(kernels.WARNED, "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernels._warn_once("cpu")
+    monkeypatch.delenv(kernels.WARNED)
+    with pytest.warns(UserWarning, match="no CPU kernels"):
+        kernels._warn_once("cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernels._warn_once("cpu")

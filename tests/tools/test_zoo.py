@@ -10,8 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import recipes
-from lib.recipes import compose
-from lib.tools import costs, zoo
+from lib.recipes import compose, costs
+from lib.tools import zoo
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 mask2former = pytest.mark.skipif(

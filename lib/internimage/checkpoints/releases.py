@@ -17,7 +17,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import WeakFileLock
 
 from lib.errors import InputError
-from lib.files import whole_file
+from lib.files import discarding, whole_file
 
 FOLDER = "INTERNIMAGE_WEIGHTS"
 """Environment variable: the folder that is searched and downloaded to; its default is torch's, for checkpoints."""
@@ -68,6 +68,8 @@ def fetch(source: str | Path) -> Path:
 
 def _download(url: str, uri: huggingface_hub.HfUri | None, folder: Path, target: Path) -> Path:
     """Download in one process at a time; ``target`` appears whole or not at all. ``uri``: ``url``, if of the hub."""
+    if discarding():
+        raise InputError(f"{target.name}: not in {target.parent} (a dry run downloads nothing; a run does).")
     lock = target.parent / ".cache" / f"{target.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
