@@ -85,7 +85,7 @@ def train(options: TrainOptions) -> Path:
     run.need("augment")
     cfg = complete_config(options, run.augmented, hardware)
     check_once(run.augmented, ("train_source", "val_source"), run.checks, classes=len(CLASSES_WITH_BACKGROUND))
-    if options.overwrite or options.restart or not run.is_done("train", options):
+    if options.restart or not run.is_done("train", options):
         from lib.training.checks import check_config, check_data  # here, because mmseg takes seconds to import
 
         check_config(cfg)
