@@ -37,6 +37,7 @@ STAGES = {
 }
 
 _FILES = ("cameras_file", "checkpoint", "load_from", "recipe")  # options that may name files
+_LENGTHS = ("max_iters", "warmup_iters", "val_interval")  # entries of a training of another length
 _WARM_START = ("recipe", "batch_size", "seed", "processes", "amp", "options")  # options that a warm start shares
 
 
@@ -161,7 +162,8 @@ def _warm_start(run: Run, given: Mapping[str, Any], iters: int, overwrite: bool,
     """Train on the resized source, which is easier to learn from at first; return the best checkpoint."""
     shared: dict[str, Any] = {name: given[name] for name in _WARM_START if name in given}
     if options := shared.get("options"):
-        shared["options"] = {k: v for k, v in options.items() if not str(k).startswith("self_training.")}
+        own = {name for name in options if str(name) in _LENGTHS or str(name).startswith("self_training.")}
+        shared["options"] = {name: value for name, value in options.items() if name not in own}
     shared |= {"augment": False, "max_iters": iters}
     done = run_notebooks(
         given["data"],

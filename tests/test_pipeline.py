@@ -250,3 +250,15 @@ def test_files_are_named_as_seen_from_the_command_line(tmp_path, monkeypatch):
     assert absolute == {"checkpoint": own, "classes": "ade20k"}
     assert pipeline._absolute("checkpoint", ["own.pth", "target"]) == [own, "target"]
     assert pipeline._absolute("lens", "own.pth") == "own.pth"
+
+
+def test_a_warm_start_has_intervals_of_its_own_length(tmp_path, monkeypatch):
+    def inner(*arguments, parameters, **given):
+        assert parameters["options"] == {"ema": 0.1} and parameters["max_iters"] == 20
+        raise InterruptedError
+
+    run_notebooks = pipeline.run_notebooks
+    monkeypatch.setattr(pipeline, "run_notebooks", inner)
+    options = {"val_interval": 300, "warmup_iters": 50, "ema": 0.1}
+    with pytest.raises(InterruptedError):
+        run_notebooks("data", tmp_path, parameters={"options": options, "max_iters": 900}, warm_start=20)

@@ -26,7 +26,7 @@ class InternImage(BaseModule):
         depths, groups: number of blocks, and of DCNv3's groups, per stage.
         mlp_ratio: hidden width of the MLPs over their outer width.
         drop_rate: dropout after the stem and in the MLPs, 0 to 1.
-        drop_path_rate: probability of leaving out a branch (stochastic depth), 0 to 1.
+        drop_path_rate: probability of leaving out a branch (stochastic depth), 0 to below 1.
         drop_path_type: ``"linear"``: from 0 to ``drop_path_rate`` with depth; ``"uniform"``: the same in all blocks.
         act_layer, norm_layer: see :mod:`ops_dcnv3.layers`; the blocks' own norms are always ``"LN"``.
         layer_scale: initial value of the learned factors on the branches; ``None``: no factors.
@@ -82,6 +82,8 @@ class InternImage(BaseModule):
         pretrained = init_cfg is None or (init_cfg.get("type") == "Pretrained" and "checkpoint" in init_cfg)
         for name, found, valid, expected in (
             ("core_op", core_op, core_op == "DCNv3", "'DCNv3'"),
+            ("depths", depths, all(depth > 0 for depth in depths), "one block or more per stage"),
+            ("drop_path_rate", drop_path_rate, 0 <= drop_path_rate < 1, "from 0 to below 1"),
             ("groups", groups, len(groups) == count, f"one for each of the {count} stages"),
             ("out_indices", out_indices, set(out_indices) <= set(range(count)), f"0 to {count - 1}"),
             ("frozen_stages", frozen_stages, -1 <= frozen_stages <= count, f"-1 to {count}"),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 
+from lib.errors import InputError
 from lib.options import Options, option
 from lib.prediction.windows import Blend
 
@@ -42,9 +43,16 @@ class TestTimeOptions(Options):
     device: str | None = option(None, "torch device; default: a GPU if there is one", identity=False)
 
     def torch_device(self) -> str:
+        """Return the device's name; raise InputError if nothing can be computed on it."""
         import torch
 
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        name = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.zeros(1, device=name).item()
+        except (RuntimeError, AssertionError, NotImplementedError):  # unknown, not compiled in, without values
+            gpus = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+            raise InputError(f"device: {name!r} (expected: cpu{gpus and ', or one of '}{gpus})") from None
+        return name
 
 
 DEFAULTS = TestTimeOptions()

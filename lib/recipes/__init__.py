@@ -46,13 +46,21 @@ def check(recipe: str | Path) -> tuple[Path, str, compose.Parts | None]:
 
 
 def load(recipe: str | Path) -> Config:
-    """Load a recipe; see :func:`check`."""
+    """Load a recipe; see :func:`check`.
+
+    Raises:
+        InputError: also for a file that cannot be executed.
+    """
     from mmengine import Config
 
     path, head, parts = check(recipe)
     if parts:
         return compose.compose(parts)
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a recipe is Python, which may raise anything
+        found = f"{type(error).__name__}, {' '.join(str(error).split())}"
+        raise InputError(f"recipe: {path} cannot be executed ({found}); mend the file.") from error
     return compose.replace_head(cfg, head) if head else cfg
 
 

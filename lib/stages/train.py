@@ -81,6 +81,11 @@ def train(options: TrainOptions) -> Path:
     # The options that the result depends on are the parameters of build_config.
     cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **options.identity())
     layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
+    if options.restart or not run.is_done("train", options):
+        from lib.training.checks import check_config, check_data  # here, because mmseg takes seconds to import
+
+        check_config(cfg)
+        check_data(cfg)
     run.claim("train", options, options.overwrite, options.restart)
     best = run.best_checkpoint()
     if best is None or not run.is_done("train", options):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,11 @@ from lib.errors import InputError
 from lib.files import read_yaml
 from lib.recipes import datasets, heads
 from lib.training import self_training as adaptation
+from lib.training.entries import check_recipe, override
 from lib.training.hardware import Hardware, device_entries
 
 if TYPE_CHECKING:  # importing mmengine takes seconds
     from mmengine import Config
-
-MEMORY = {"accumulate": 1, "clip_grad": None, "ema": None, "shard": False}
-"""Entries that a recipe may have, with their defaults, to fit a training into a card's memory.
-
-- ``accumulate``: iterations per step of the optimiser; ``max_iters`` counts iterations.
-- ``clip_grad``: largest norm of the gradient.
-- ``ema``: share of each step's weights in their exponential moving average, such as 2e-4; validation, checkpoints and
-  inference then use the average.
-- ``shard``: FSDP: spread weights, gradients and the optimiser's state over the processes.
-"""
 
 
 def build_config(
@@ -45,7 +35,8 @@ def build_config(
     """Return the complete config that trains a recipe on an augmented set.
 
     See :class:`lib.stages.train.TrainOptions` for the options. Warm-up and validation interval scale with
-    ``max_iters``; entries of ``options`` are the recipe's, :data:`MEMORY`'s and those of ``self_training``.
+    ``max_iters``, unless ``options`` has them. Entries of ``options`` are the recipe's, those of
+    :class:`lib.training.entries.Sizes` and those of ``self_training``.
 
     Args:
         data: augmented set; for a recipe made for Cityscapes or ADE20K, that data set's own folder.
@@ -58,9 +49,14 @@ def build_config(
     """
     hardware, data = hardware or Hardware.detect(), Path(data).resolve()
     cfg = recipes.load(recipe)
-    _override(cfg, options or {})
+    try:
+        check_recipe(cfg)
+    except InputError as error:
+        raise InputError(f"recipe {recipe}: {error}") from None
+    length = cfg.max_iters
+    override(cfg, options or {})
     _check_memory(cfg, hardware, amp, self_training)
-    _set(cfg, _sizes(cfg, max_iters, batch_size))
+    _set(cfg, _sizes(cfg, options or {}, max_iters, batch_size, length))
     cfg.model.data_preprocessor.size = cfg.crop_size
     _set(cfg, _data(cfg, data))
     _set(cfg, _schedule(cfg))
@@ -84,24 +80,9 @@ def _set(cfg: Config, entries: Mapping[str, Any]) -> None:
         cfg[name] = value
 
 
-def _override(cfg: Config, options: Mapping[str, Any]) -> None:
-    for name, default in MEMORY.items():
-        cfg.setdefault(name, default)
-    entries = {*cfg, "self_training"}
-    if unknown := sorted({str(name).partition(".")[0] for name in options} - entries):
-        raise InputError(f"options: {unknown[0]!r} is no entry of a recipe (there are: {', '.join(sorted(entries))})")
-    cfg.merge_from_dict(dict(options))
-
-
 def _check_memory(cfg: Config, hardware: Hardware, amp: bool | str, self_training: bool) -> None:
-    for name, allowed, expected in (
-        ("accumulate", isinstance(cfg.accumulate, int) and cfg.accumulate >= 1, "a whole number from 1"),
-        ("clip_grad", cfg.clip_grad is None or cfg.clip_grad > 0, "a positive number, or None"),
-        ("ema", cfg.ema is None or 0 < cfg.ema < 1, "a number between 0 and 1, or None"),
-        ("ema", cfg.ema is None or not cfg.shard, "None with shard: no process could hold a second network"),
-    ):
-        if not allowed:
-            raise InputError(f"{name}: {cfg[name]!r} (expected {expected})")
+    if cfg.ema and cfg.shard:
+        raise InputError(f"ema: {cfg.ema} (expected: null with shard; no process could hold a second network)")
     if cfg.shard and (hardware.processes < 2 or amp == "fp16"):
         found = f"with processes={hardware.processes} and amp={amp!r}"
         raise InputError(f"shard: {found} (expected several processes, and no fp16)")
@@ -109,13 +90,30 @@ def _check_memory(cfg: Config, hardware: Hardware, amp: bool | str, self_trainin
         raise InputError("shard: with self_training (expected one of the two; the teacher needs its whole student)")
 
 
-def _sizes(cfg: Config, max_iters: int | None, batch_size: int | None) -> dict:
-    share = (max_iters or cfg.max_iters) / cfg.max_iters
-    interval = max(1, round(cfg.val_interval * share))
+def _sizes(cfg: Config, options: Mapping, max_iters: int | None, batch_size: int | None, length: int) -> dict:
+    """Return the recipe's sizes for a training of ``max_iters``; ``length``: the recipe's own."""
+    for name, value in (("max_iters", max_iters), ("batch_size", batch_size)):
+        if value and options.get(name, value) != value:
+            raise InputError(
+                f"options: {name}: {options[name]}, and the option {name}: {value} (expected: one of them)"
+            )
+    last = max_iters or cfg.max_iters
+    share, warm, interval = last / length, cfg.warmup_iters, cfg.val_interval
+    if "warmup_iters" not in options and share < 1:
+        warm = min(last - 1, round(warm * share))
+    if "val_interval" not in options:
+        interval = min(last, max(1, round(interval * share)))
+    for name, value, most in (
+        ("warmup_iters", warm, last - 1),
+        ("val_interval", interval, last),
+        ("accumulate", cfg.accumulate, max(1, last // 2)),  # the last iteration's learning rate is 0
+    ):
+        if value > most:
+            raise InputError(f"{name}: {value} (expected: {most} at most, in a training of {last} iterations)")
     return dict(
-        max_iters=max_iters or cfg.max_iters,
+        max_iters=last,
         batch_size=batch_size or cfg.batch_size,
-        warmup_iters=round(cfg.warmup_iters * min(1.0, share)),
+        warmup_iters=warm,
         # A checkpoint within a step would lose the gradients accumulated so far.
         val_interval=-(-interval // cfg.accumulate) * cfg.accumulate,
         **{name: tuple(cfg[name]) for name in ("scale", "ratio_range", "crop_size")},  # lists, where YAML wrote them
@@ -123,7 +121,7 @@ def _sizes(cfg: Config, max_iters: int | None, batch_size: int | None) -> dict:
 
 
 def _data(cfg: Config, data: Path) -> dict:
-    kind = cfg.get("data_kind", "competition")
+    kind = cfg.data_kind
     if read_yaml(data / "parameters.yaml").get("copies") == 0:
         sizes = dict(scale=cfg.scale, ratio_range=cfg.ratio_range, crop_size=cfg.crop_size)
         crop = [dict(type="TransformToTarget", folder=str(data), **sizes)]
@@ -172,14 +170,16 @@ def _schedule(cfg: Config) -> dict:
         optimisation["clip_grad"] = dict(max_norm=cfg.clip_grad)
     return dict(
         optim_wrapper=optimisation,
-        param_scheduler=[warmup, descent] if warm else [descent],
+        # A warm-up of one iteration would hold its start factor alone, and the descent would begin from there.
+        param_scheduler=[warmup, descent] if warm > 1 else [descent],
         train_cfg=dict(type="IterBasedTrainLoop", max_iters=last, val_interval=cfg.val_interval),
         val_cfg=dict(type="ValLoop"),
     )
 
 
 def _runtime(cfg: Config, seed: int) -> dict:
-    imports = ["lib.internimage", "lib.training.data", "lib.training.metric", "lib.training.hooks"]
+    modules = ("data", "metric", "hooks", "finite")
+    imports = ["lib.internimage", *(f"lib.training.{module}" for module in modules)]
     if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
     backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
@@ -188,12 +188,12 @@ def _runtime(cfg: Config, seed: int) -> dict:
         type="CheckpointHook",
         by_epoch=False,
         interval=cfg.val_interval,
-        max_keep_ckpts=cfg.get("keep_checkpoints", 2),
+        max_keep_ckpts=cfg.keep_checkpoints,
         save_best="mIoU",
         rule="greater",
         backend_args=dict(backend="whole_file"),
     )
-    hooks = ("ResumeHook", "ProgressHook", "ValidateOnResumeHook")
+    hooks = ("ResumeHook", "ProgressHook", "ValidateOnResumeHook", "FiniteHook")
     return dict(
         default_scope="mmseg",
         custom_imports=dict(imports=imports, allow_failed_imports=False),
@@ -207,18 +207,15 @@ def _runtime(cfg: Config, seed: int) -> dict:
 
 def _start_weights(cfg: Config, load_from: str | Mapping) -> dict:
     """Download the weights, check that they fit the recipe's network, and return the hook that loads them."""
-    import torch
-    from mmengine.registry import init_default_scope
-    from mmengine.utils import import_modules_from_strings
-    from mmseg.registry import MODELS
-
     from lib.internimage.checkpoints import loading, releases
+    from lib.training import checks
 
     source, options = loading.parse_load_from(load_from)
+    kinds: dict = {"ema": bool, "partial": bool, "classes": str | list | tuple | None}
+    for name, value in options.items():
+        if not isinstance(value, kinds[name]):
+            expected = "true or false" if kinds[name] is bool else "a data set's name, or a list of class names"
+            raise InputError(f"load_from: {name}: {value!r} (expected: {expected})")
     source = str(releases.fetch(source).resolve())
-    import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope(cfg.default_scope)
-    with torch.device("meta"):
-        network = MODELS.build(deepcopy(cfg.model))
-    print(loading.check_weights(network, source, allow_backbone=True, **options))
+    print(loading.check_weights(checks.build_network(cfg), source, allow_backbone=True, **options))
     return dict(type="StartWeightsHook", source=source, **options)

@@ -192,6 +192,19 @@ def test_code_in_a_file_is_not_run(archive, backbone, path, tmp_path):
     assert victim.exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value, backbone, path):
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    broken = {name: tensor.clone() for name, tensor in WEIGHTS.items()}
+    broken["patch_embed.conv1.bias"][0] = value
+    torch.save(broken, path)
+    with pytest.raises(
+        InputError, match=r"1 of \d+ weights hold NaN or infinite values, such as patch_embed.conv1.bias"
+    ):
+        load_weights(backbone, path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
+
+
 def test_mmengine_training_checkpoints_are_read(tmp_path, backbone):
     from mmengine.model import BaseModel
     from mmengine.runner import Runner

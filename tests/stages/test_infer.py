@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib.dataset import image_files, layout
 from lib.dataset.classes import BACKGROUND
@@ -77,6 +78,8 @@ def test_options_that_change_no_mask_are_not_recorded(sample, ready):
         (dict(checkpoint=[]), r"checkpoint: \[\] .expected: .*1 or more"),
         (dict(checkpoint=["gone.pth"]), r"gone\.pth: no such file"),
         (dict(scales=[1, 0]), "scales"),
+        (dict(device="nope"), r"device: 'nope' \(expected: cpu"),
+        (dict(device="meta"), "device: 'meta'"),
     ],
 )
 def test_bad_options_are_refused_before_masks_are_deleted(sample, ready, given, said):
@@ -85,6 +88,16 @@ def test_bad_options_are_refused_before_masks_are_deleted(sample, ready, given, 
     with pytest.raises(InputError, match=said):
         infer(InferOptions(data=sample, out=ready, overwrite=True, **given))
     assert mask.exists()
+
+
+def test_weights_that_are_not_finite_give_no_masks(sample, ready):
+    checkpoint = ready / "train" / "iter_1.pth"
+    weights = torch.load(checkpoint)
+    weights["backbone.levels.0.norm.0.weight"][0] = float("nan")
+    torch.save(weights, checkpoint)
+    with pytest.raises(InputError, match=r"iter_1.pth: 1 of \d+ weights hold NaN .*backbone.levels.0.norm.0.weight"):
+        infer(InferOptions(data=sample, out=ready))
+    assert not (ready / "masks").exists()
 
 
 def test_views_and_overlay_need_a_known_camera(sample, ready):

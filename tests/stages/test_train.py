@@ -207,3 +207,25 @@ def test_other_classes_carry_over_by_name_when_asked(trained, augmented, tmp_pat
 def test_training_needs_an_augmented_set(tmp_path):
     with pytest.raises(InputError, match="Run 01_augment"):
         train(TrainOptions(out=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"options": {**SMALL, "optim_wrapper.optimizer.lrr": 1.0}},
+        {"options": {**SMALL, "optim_wrapper.optimizer.betas": [2.0, 0.9]}},
+        {"options": {**SMALL, "model.data_preprocessor.std": [0.0, 1.0, 1.0]}},
+        {"options": {**SMALL, "val_interval": 9}},
+        {"batch_size": 1},
+    ],
+)
+def test_a_value_that_only_training_would_refuse_keeps_the_former_training(given, augmented, tmp_path):
+    out = tmp_path / "former"
+    shutil.copytree(augmented, out)
+    (out / "train").mkdir()
+    for name in ("parameters.yaml", "iter_4.pth"):
+        (out / "train" / name).write_text("seed: 5\n")
+    before = tree(out)
+    with pytest.raises(InputError):
+        train(TrainOptions(out=out, **QUICK | given, overwrite=True))
+    assert tree(out) == before

@@ -171,10 +171,10 @@ def test_spread_weights_train_as_whole_ones(augmented, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(accumulate=0), r"accumulate: 0 \(expected a whole number from 1"),
-        (dict(clip_grad=-1.0), r"clip_grad: -1.0 \(expected a positive number"),
-        (dict(ema=1.5), r"ema: 1.5 \(expected a number between 0 and 1"),
-        (dict(ema=0.1, shard=True), r"ema: 0.1 \(expected None with shard"),
+        (dict(accumulate=0), r"accumulate: 0 \(expected: a whole number from 1"),
+        (dict(clip_grad=-1.0), r"clip_grad: -1.0 \(expected: a positive number"),
+        (dict(ema=1.5), r"ema: 1.5 \(expected: a number between 0 and 1"),
+        (dict(ema=0.1, shard=True), r"ema: 0.1 \(expected: null with shard"),
     ],
 )
 def test_entries_out_of_range_are_named(options, message, tmp_path):

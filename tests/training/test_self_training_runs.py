@@ -30,7 +30,7 @@ QUICK = dict(
         "scale": (192, 108),
         "crop_size": (96, 160),
         "num_workers": 1,
-        "val_interval": 100,
+        "val_interval": 2,
         "model.decode_head.dropout_ratio": 0.1,
         "self_training.warmup": 0.25,
         "self_training.threshold": 0.1,
@@ -208,7 +208,7 @@ def test_a_source_only_network_is_a_start(bent, adapted, tmp_path):
     out = tmp_path / "warm"
     shutil.copytree(bent, out)
     best = Run(adapted).best_checkpoint()
-    still = QUICK["options"] | {"optim_wrapper.optimizer.lr": 0.0, "self_training.warmup": 0.0}
+    still = QUICK["options"] | {"optim_wrapper.optimizer.lr": 0.0, "self_training.warmup": 0.0, "val_interval": 1}
     train(TrainOptions(out=out, **(QUICK | dict(max_iters=1, options=still)), load_from=best))
     started = saved(adapted, best.name)[0]
     learned = [name for name in started if "running" not in name and "batches" not in name]

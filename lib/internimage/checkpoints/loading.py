@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lib.errors import InputError
 from lib.internimage.checkpoints import class_rows, formats
+from lib.internimage.checkpoints.finite import check_finite
 from lib.internimage.checkpoints.releases import fetch
 
 _OPTIONS = {"checkpoint", "classes", "ema", "partial"}
@@ -63,7 +64,7 @@ def load_weights(
         partial: load what fits and leave the rest of the network as it is.
 
     Raises:
-        InputError: the file cannot be read, holds no weights, or holds those of another network.
+        InputError: the file cannot be read, or holds no weights, those of another network, or some that are not finite.
     """
     target, tensors, report = _match(module, source, allow_backbone, classes, ema, partial)
     target.load_state_dict(tensors, strict=not partial)
@@ -110,6 +111,7 @@ def _match(
         module, expected = module.get_submodule("backbone"), formats.strip("backbone.", expected)
     left_out |= formats.unused(expected, found)
     found = {name: tensor for name, tensor in found.items() if name not in left_out}
+    check_finite(path, found)
     rows: dict[str, str | None] = {}
     if classes is not None:
         file_classes = class_rows.class_names(classes)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from annotated_types import Ge, Gt, Le
 
-from lib.dataset import layout
 from lib.errors import InputError
 from lib.options import Options, option
 
@@ -55,7 +54,11 @@ class Settings(Options):
 
 def check(options: Mapping[str, Any], self_training: bool) -> None:
     """Raise InputError where overrides by dotted name hold faulty settings, or settings without self-training."""
-    given = {str(k).removeprefix(PREFIX): value for k, value in options.items() if str(k).startswith(PREFIX)}
+    whole = options.get("self_training") or {}
+    if not isinstance(whole, Mapping):
+        raise InputError(f"options: self_training: {whole!r} (expected: a mapping of settings)")
+    dotted = {str(k).removeprefix(PREFIX): value for k, value in options.items() if str(k).startswith(PREFIX)}
+    given = {**whole, **dotted}
     if given and not self_training:
         raise InputError(f"{PREFIX}{min(given)} is set, but self_training is off (expected: self_training true)")
     Settings.read(given)
@@ -65,10 +68,9 @@ def entries(cfg: Config, data: Path, seed: int) -> dict[str, Any]:
     """Return the entries that turn a complete config into one of self-training.
 
     Raises:
-        InputError: an unknown setting, or no target frames.
+        InputError: an unknown setting.
     """
     settings = Settings.read(cfg.get("self_training") or {})
-    layout.read_split(data, "train_target")
     source = cfg.train_dataloader
     ratios = tuple(ratio * settings.enlarge for ratio in cfg.ratio_range)
     target = dict(
