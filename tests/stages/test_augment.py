@@ -333,7 +333,7 @@ def test_unlabelled_pixels_become_background_for_crops_too(unlabelled_corner, tm
     options = AugmentOptions(data=unlabelled_corner, out=tmp_path / "run", copies=0, unlabelled="background")
     item = layout.read_split(augment(options), "train_source")[0]
     before = layout.read_split(unlabelled_corner, "train_source")[0]
-    assert item.image == before.image.resolve()
+    assert item.image.resolve() == before.image.resolve()
     expected = image_files.read_label(before.label)
     expected[expected == IGNORE] = BACKGROUND
     np.testing.assert_array_equal(image_files.read_label(item.label), expected)
