@@ -13,19 +13,19 @@ from zlib import crc32
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import yaml
 from annotated_types import Ge, Gt, Len, Lt
 
-from lib.camera import models
+from lib.camera.yaml_files import read_cameras
 from lib.dataset import image_files, layout
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.diagnostics.explore import lens_figure
 from lib.errors import InputError
-from lib.files import read_yaml, whole_file
+from lib.files import whole_file
 from lib.options import Options, option
 from lib.parallel import in_threads
 from lib.run import Run
 from lib.synthesis.estimate import TargetEstimate, estimate_target
+from lib.synthesis.given_cameras import check_cameras
 from lib.synthesis.params import AugmentParams
 
 SPLITS = ("train_source", "val_source")
@@ -90,8 +90,12 @@ def augment(options: AugmentOptions) -> Path:
         InputError: faulty data, unknown cameras, or a folder of other options or inputs.
     """
     run = Run(options.out)
-    cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
-    layout.check(options.data, _READ)
+    cameras = read_cameras(options.cameras_file) if options.cameras_file else None
+    sizes = layout.check(options.data, _READ).sizes
+    if options.cameras_file and cameras:
+        check_cameras(
+            options.cameras_file, cameras, {**sizes["train_source"], **sizes["val_source"]}, sizes["train_target"]
+        )
     folder = run.claim("augment", options, options.overwrite)
     if run.is_done("augment", options):
         return folder
@@ -172,13 +176,3 @@ def _write_image(folder: Path, render: Callable, planned: _Image) -> None:
     # Compression would take as long as all the rest, and training would undo it at every step.
     image_files.write_png(image_file, image, compress=False)
     image_files.write_png(label_file, label)
-
-
-def _read_cameras(path: str) -> tuple[models.Camera, models.Camera]:
-    if not Path(path).is_file():
-        raise InputError(f"cameras_file: {path} does not exist.")
-    try:
-        found = read_yaml(path)
-        return models.from_dict(found["source"]), models.from_dict(found["target"])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {error} (expected: a camera under `source` and one under `target`)") from None
