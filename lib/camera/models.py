@@ -24,7 +24,12 @@ _TINY = 1e-300  # keeps 0 / 0 from being NaN on the optical axis
 
 def _is_number(value: object) -> bool:
     """Return whether a value is a number that a camera can have; YAML's true and false are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return abs(float(value)) <= _LARGEST
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import yaml
 from lib.camera.models import Camera, from_dict
 from lib.errors import InputError
 
-_LARGEST = 1 << 20  # bytes; a camera takes some hundred
+_LARGEST = 1 << 16  # bytes; a camera takes some hundred
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,17 +62,18 @@ def _camera(path: str | Path, values: object, name: str = "") -> Camera:
 def _mapping(path: str | Path, expected: str) -> dict:
     """Return the mapping in a YAML file of UTF-8 text; ``expected`` says what it should hold."""
     path, expected = Path(path), f"(expected: {expected})"
-    if not path.is_file():
-        found = "not a file" if path.exists() else "does not exist"
-        raise InputError(f"{path}: {found} {expected}")
     try:
+        if not path.is_file():
+            found = "not a file" if path.exists() else "does not exist"
+            raise InputError(f"{path}: {found} {expected}")
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise InputError(f"{path}: more than {_LARGEST >> 20} MB {expected}")
-        found = yaml.load(content.decode("utf-8-sig"), _Loader)  # a SafeLoader
     except OSError as error:
         raise InputError(f"{path}: {error.strerror} {expected}") from None
+    if len(content) > _LARGEST:
+        raise InputError(f"{path}: more than {_LARGEST >> 10} kB {expected}")
+    try:
+        found = yaml.load(content.decode("utf-8-sig"), _Loader)
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text {expected}; save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:

@@ -48,10 +48,13 @@ def check_cameras(
         for size in sizes[name]:
             if not _fits(camera, size):
                 raise InputError(f"{path}: {name}: {_other_aspect(camera, size, crossed)}")
-        if fault := _fault(camera, *((_SOURCE_FOV_DEG, True) if name == "source" else (_TARGET_FOV_DEG, False))):
-            raise InputError(f"{path}: {name}: {fault}")
     half = [_half_fov(camera) for camera in cameras]
-    if np.subtract(*(_straightness(camera, min(*half, _STEEP_RAD)) for camera in cameras)) < -_BEND:
+    straight = [_straightness(camera, float(np.clip(min(half), 0.05, _STEEP_RAD))) for camera in cameras]
+    bent = straight[0] < straight[1] - _BEND
+    faults = _faults(source, target)
+    if faults and not (bent and not _faults(target, source)):
+        raise InputError(f"{path}: {faults[0]}")
+    if bent:
         fov = [f"{np.degrees(2 * each):.0f}°" for each in half]
         raise InputError(
             f"{path}: the source ({fov[0]} wide) bends straight lines more than the target ({fov[1]} wide) "
@@ -102,6 +105,12 @@ def _by(size) -> str:
     return f"{size[0]}×{size[1]} px"
 
 
+def _faults(source: Camera, target: Camera) -> list[str]:
+    """Return why no lens has the numbers of one camera or the other."""
+    found = {"source": _fault(source, _SOURCE_FOV_DEG, True), "target": _fault(target, _TARGET_FOV_DEG, False)}
+    return [f"{name}: {fault}" for name, fault in found.items() if fault]
+
+
 def _fault(camera: Camera, fov_deg: tuple[float, float], whole: bool) -> str | None:
     """Return why no lens has these numbers, or None; ``whole``: each pixel needs a ray."""
     for name, place, side in (("cx", camera.cx, camera.width), ("cy", camera.cy, camera.height)):
@@ -113,17 +122,19 @@ def _fault(camera: Camera, fov_deg: tuple[float, float], whole: bool) -> str | N
     if not 1 / _ANISOTROPY <= camera.fx / camera.fy <= _ANISOTROPY:
         return f"fx is {camera.fx:g} and fy is {camera.fy:g} (expected: about alike); correct one of them"
     half = _half_fov(camera)
+    folds = (
+        f"the distortion folds at {np.degrees(camera.max_angle):.0f}° from the axis, within the image (expected: "
+        "coefficients that hold for the whole image); correct them"
+    )
+    if half == camera.max_angle < _FOLDS_RAD:
+        return folds
     if not fov_deg[0] <= np.degrees(2 * half) <= fov_deg[1]:
         return (
             f"fx is {camera.fx:g}, and the field of view {np.degrees(2 * half):.4g}° (expected: {fov_deg[0]:g}° to "
             f"{fov_deg[1]:g}°); focal lengths are in pixels"
         )
-    has_ray = np.isfinite(_small(camera).rays()[..., 0]).mean()
-    if has_ray < 1 and (whole or camera.max_angle < _FOLDS_RAD):
-        return (
-            f"the distortion folds at {np.degrees(camera.max_angle):.0f}° from the axis, and {1 - has_ray:.1%} of the "
-            "image lie beyond (expected: coefficients that hold for the whole image); correct them"
-        )
+    if whole and not np.isfinite(_small(camera).rays()).all():
+        return folds
     theta = np.linspace(0.1, min(half, _STEEP_RAD), 20)
     relative = np.array([_straightness(camera, angle) for angle in theta])
     if relative.max() > _PULLED:
