@@ -3,6 +3,7 @@
 import re
 from collections.abc import Hashable
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -13,7 +14,12 @@ _LARGEST = 1 << 16  # bytes; a camera takes some hundred
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone: no key twice, no aliases (which can grow without bound), and numbers such as 3e2."""
+    """Text and decimal numbers alone: no key twice, and no aliases, which can grow without bound.
+
+    YAML 1.1 reads 0330 as octal, 5:30 as 330 and 3e2 as text; a camera's file means none of these.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
@@ -32,8 +38,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_DIGITS = list("-+.0123456789")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9]\d*)$"), _DIGITS)
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$"), _DIGITS
 )
 
 
@@ -81,7 +89,7 @@ def _mapping(path: str | Path, expected: str) -> dict:
         raise InputError(f"{path}: {line}{error.problem} {expected}") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply {expected}") from None
-    except (ValueError, yaml.YAMLError):  # dates and numbers that Python cannot hold, control characters
+    except (ValueError, yaml.YAMLError):  # numbers that Python cannot hold, control characters
         raise InputError(f"{path}: holds a value that cannot be read {expected}") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: holds no mapping {expected}")

@@ -74,7 +74,7 @@ class FieldOfView:
     """The horizontal field of view of an undistorted camera."""
 
     angle_rad: float
-    deviation_rad: float  # 9 of 10 errors lie within
+    deviation_rad: float  # 9 of 10 errors are meant to lie within, as with a lens
     estimated: bool  # False: too little evidence, the angle is that of an ordinary camera
     report: str  # the evidence, in sentences
 

@@ -12,5 +12,5 @@ def test_camera_files_are_refused_or_handled_right(name, tmp_path):
 
 
 def test_random_camera_files_neither_crash_nor_pass_wrongly(tmp_path):
-    accepted = [fuzz_camera_yaml.one(seed, tmp_path) for seed in range(60)]
+    accepted = [fuzz_camera_yaml.one(seed, tmp_path) for seed in range(40)]
     assert any(accepted) and not all(accepted)
