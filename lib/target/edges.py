@@ -107,7 +107,7 @@ def find_edges(image: np.ndarray, view: np.ndarray, shortest: float, most: int) 
     """
     grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), _BLUR)
     dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
-    strength = cv2.magnitude(dx, dy)
+    strength = np.hypot(dx, dy)  # the last digits of cv2.magnitude depend on where the arrays lie in memory
     pixels = _edge_pixels(dx, dy, strength, view)
     if not pixels.any():
         return np.empty((0, POINTS, 2))
