@@ -51,7 +51,7 @@ LOST = 960.0
 """Error in pixels of a pixel whose ray is outside the estimated camera's view."""
 SMALL = (480, 270)
 SCENES = {"held-out": 177, "train": 77}
-CAMERAS = 8
+CAMERAS = 6
 """Random lenses per part of :data:`SCENES`."""
 
 

@@ -23,7 +23,7 @@ from lib.target.overlay import Overlay
 
 _MAX_FRAMES = 150
 _FIT_BOUND = 2.0  # times a fit's standard deviation: 9 of 10 errors lie within, see benchmarks/fisheye_calibration.py
-_PRIOR_BOUND = 1.4  # the same of the expected lens
+_PRIOR_BOUND = 1.75  # the same of the expected lens, of which real lenses differ more than rendered ones
 _MIN_CONFIDENCE = 0.3  # below, the expected lens is the safer answer
 _SHOWN = 3
 _TRIES = 400
