@@ -50,14 +50,14 @@ def check_cameras(
                 raise InputError(f"{path}: {name}: {_other_aspect(camera, size, crossed)}")
     half = [_half_fov(camera) for camera in cameras]
     straight = [_straightness(camera, float(np.clip(min(half), 0.05, _STEEP_RAD))) for camera in cameras]
-    bent = straight[0] < straight[1] - _BEND
+    exchanged = straight[0] < straight[1] - _BEND
     faults = _faults(source, target)
-    if faults and not (bent and not _faults(target, source)):
+    if faults and not (exchanged and not _faults(target, source)):
         raise InputError(f"{path}: {faults[0]}")
-    if bent:
+    if exchanged:
         fov = [f"{np.degrees(2 * each):.0f}°" for each in half]
         raise InputError(
-            f"{path}: the source ({fov[0]} wide) bends straight lines more than the target ({fov[1]} wide) "
+            f"{path}: the source ({fov[0]} wide) curves straight lines more than the target ({fov[1]} wide) "
             "(expected: an undistorted source); exchange the two, or correct the models"
         )
     if (share := covered_share(source, target)) < LEAST_COVERED:

@@ -53,7 +53,7 @@ def test_the_covered_share_is_that_of_the_remap():
     [
         (SOURCE, TARGET.scaled((480, 360)), r"480×360 px \(aspect ratio 1.33\), but images of 480×270 px .*1.78"),
         (SOURCE, TARGET.scaled((270, 480)), "exchange width and height"),
-        (TARGET, SOURCE, r"the source \(.*° wide\) bends .*exchange the two"),
+        (TARGET, SOURCE, r"the source \(.*° wide\) curves .*exchange the two"),
         (SOURCE, replace(TARGET, fx=0.333, fy=0.333), "source covers 0% of .*at least 20%.*480×270"),
         (replace(SOURCE, fx=0.6875, fy=0.6875), TARGET, "source: fx is 0.6875, and the field of view 179.7°"),
         (SOURCE, replace(TARGET, cx=-3.0), "target: cx is -3, outside"),
