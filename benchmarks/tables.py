@@ -180,6 +180,18 @@ def calibration() -> str:
     return markdown((*header, "seconds"), lines)
 
 
+def statement() -> str:
+    """Return how often the true error of the estimated lens lies within the stated one."""
+    lines = []
+    for kind, row in read("fisheye-calibration")["statement"]["held-out"].items():
+        (a, stated, b), (c, true, d) = row["stated"], row["true"]
+        spread = (f"{stated:.1f} ({a:.1f}–{b:.1f})", f"{true:.1f} ({c:.1f}–{d:.1f})")
+        held = (f"{row['held']:.0%}", f"{row['shape held']:.0%}")
+        lines.append([kind, str(row["cases"]), *spread, *held, f"{row['confidence']:.2f}", f"{row['guessed']:.0%}"])
+    header = ("images", "cases", "stated error, px", "true error, px", "true within stated", "the same of the shape")
+    return markdown((*header, "confidence", "guessed"), lines)
+
+
 def overlay() -> str:
     """Return the IoU of the estimated overlay masks."""
     rows = read("fisheye")["overlay"]["rows"]
@@ -288,6 +300,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "test-time": test_time,
     "inference": inference,
     "calibration": calibration,
+    "statement": statement,
     "overlay": overlay,
     "thin": thin,
     "offline": offline,

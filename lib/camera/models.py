@@ -5,22 +5,31 @@ A ray at the angle ``theta`` (rad) to the axis lands ``r = radius(theta)`` focal
 Rays and pixels outside a model's valid domain become NaN, so a chain of calls needs one test with ``numpy.isfinite``.
 """
 
+import reprlib
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from math import isfinite
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import yaml
 from numpy.polynomial import polynomial
-
-from lib.errors import InputError
 
 BEHIND = float(np.nextafter(np.pi, 0))
 """The largest angle of any lens (rad); the direction straight behind would be a circle instead of a point."""
+_LARGEST = 1e9  # of any field: far beyond all lenses, far below overflow
 _TINY = 1e-300  # keeps 0 / 0 from being NaN on the optical axis
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value is a number that a camera can have; YAML's true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return abs(float(value)) <= _LARGEST
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,11 @@ class Camera:
     def __post_init__(self):
         for field in fields(Camera):
             value, whole = getattr(self, field.name), field.name in ("width", "height")
-            valid = isinstance(value, Integral if whole else Real) and isfinite(value)
+            valid = _is_number(value) and (isinstance(value, Integral) or not whole)
             if not valid or (value <= 0 and field.name not in ("cx", "cy")):
                 expected = "a whole number above 0" if whole else "a number" + " above 0" * (field.name[0] == "f")
-                raise ValueError(f"camera {type(self).__name__}: {field.name} is {value!r} (expected: {expected})")
+                found = reprlib.repr(value)
+                raise ValueError(f"camera {type(self).__name__}: {field.name} is {found} (expected: {expected})")
 
     @classmethod
     def from_fov(cls, size: tuple[int, int], hfov_rad: float, *shape, **named) -> Self:
@@ -109,13 +119,10 @@ class Polynomial(Camera):
         super().__post_init__()
         field = fields(self)[-1].name
         given = getattr(self, field)
-        try:
-            values = tuple(map(float, given))
-        except (TypeError, ValueError):
-            values = ()
-        if len(values) != 4 or not all(map(isfinite, values)):
-            raise ValueError(f"camera {type(self).__name__}: {field} is {given!r} (expected: four numbers)")
-        object.__setattr__(self, field, values)
+        if not isinstance(given, Sequence) or len(given) != 4 or not all(map(_is_number, given)):
+            found = reprlib.repr(given)
+            raise ValueError(f"camera {type(self).__name__}: {field} is {found} (expected: four numbers)")
+        object.__setattr__(self, field, tuple(map(float, given)))
 
     @property
     def _coefficients(self) -> np.ndarray:
@@ -184,7 +191,9 @@ class ClassicFisheye(Camera):
     def __post_init__(self):
         super().__post_init__()
         if self.kind not in self.KINDS:
-            raise ValueError(f"camera ClassicFisheye: kind is {self.kind!r} (known: {', '.join(self.KINDS)})")
+            raise ValueError(
+                f"camera ClassicFisheye: kind is {reprlib.repr(self.kind)} (known: {', '.join(self.KINDS)})"
+            )
 
     @property
     def max_angle(self) -> float:
@@ -250,10 +259,11 @@ class DoubleSphere(Camera):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.xi, Real) or not -1 < self.xi < np.inf:
-            raise ValueError(f"camera DoubleSphere: xi is {self.xi!r} (expected: a number above -1)")
-        if not isinstance(self.alpha, Real) or not 0 <= self.alpha < 1:
-            raise ValueError(f"camera DoubleSphere: alpha is {self.alpha!r} (expected: a number from 0 to below 1)")
+        if not _is_number(self.xi) or self.xi <= -1:
+            raise ValueError(f"camera DoubleSphere: xi is {reprlib.repr(self.xi)} (expected: a number above -1)")
+        if not _is_number(self.alpha) or not 0 <= self.alpha < 1:
+            found = reprlib.repr(self.alpha)
+            raise ValueError(f"camera DoubleSphere: alpha is {found} (expected: a number from 0 to below 1)")
 
     @property
     def max_angle(self) -> float:
@@ -278,25 +288,18 @@ class DoubleSphere(Camera):
 MODELS = {m.__name__: m for m in (Pinhole, Fisheye, ClassicFisheye, RadialPolynomial, DoubleSphere)}
 
 
-def from_dict(values: dict) -> Camera:
+def from_dict(values: object) -> Camera:
     """Build the camera from the values of :meth:`Camera.to_dict`; raise a ValueError where they describe none."""
+    if not isinstance(values, dict):
+        raise ValueError(f"camera: {reprlib.repr(values)} (expected: a mapping with the fields of a camera)")
     values = dict(values)
     name = values.pop("model", None)
-    if name not in MODELS:
-        raise ValueError(f"camera model: {name!r} (known: {', '.join(MODELS)})")
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"camera model: {reprlib.repr(name)} (known: {', '.join(MODELS)}; expected: one of them)")
     expected = [f.name for f in fields(MODELS[name])]
-    if sorted(values) != sorted(expected):
-        raise ValueError(f"camera {name}: fields {sorted(values)} (expected: {sorted(expected)})")
+    if set(values) != set(expected):
+        found = textwrap.shorten(", ".join(map(str, values)), 200)
+        point = "" if all(isinstance(key, str) for key in values) else "; decimals have a point, not a comma"
+        raise ValueError(f"camera {name}: fields {found or 'none'} (expected: {', '.join(expected)}{point})")
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return MODELS[name](**arguments)
-
-
-def from_yaml(path: str | Path) -> Camera:
-    """Read the camera in a file that holds the values of :meth:`Camera.to_dict`."""
-    try:
-        return from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found (expected: a YAML file with one camera)") from None
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        found = " ".join(str(error).split())  # YAML's own messages run over several lines
-        raise InputError(f"{path}: {found} (expected: the fields of one camera)") from None

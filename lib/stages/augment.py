@@ -4,7 +4,7 @@ With ``copies=0`` training transforms its crops itself; the folder then holds wh
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,20 +14,20 @@ from zlib import crc32
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import yaml
 from annotated_types import Ge, Gt, Le, Len, Lt
 
-from lib.camera import models
+from lib.camera.yaml_files import read_cameras
 from lib.dataset import image_files, layout
 from lib.dataset.checked import check_once
 from lib.dataset.classes import BACKGROUND, IGNORE
 from lib.dataset.rare_classes import copies_per_item, rare_class_weights
 from lib.diagnostics.explore import lens_figure
-from lib.errors import InputError, check_all
-from lib.files import read_yaml, whole_file
+from lib.errors import InputError, attempt, check_all
+from lib.files import whole_file
 from lib.options import Options, Seed, option
 from lib.parallel import in_threads
 from lib.run import Run, alone
+from lib.synthesis import given_cameras
 from lib.synthesis.estimate import TargetEstimate, estimate_target
 from lib.synthesis.params import AugmentParams
 
@@ -108,7 +108,7 @@ def augment(options: AugmentOptions) -> Path:
     """
     run = Run(options.out)
     check(options)
-    cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
+    cameras = read_cameras(options.cameras_file) if options.cameras_file else None
     folder = run.claim("augment", options, options.overwrite, options.restart)
     if run.is_done("augment", options):
         return folder
@@ -152,9 +152,18 @@ def check(options: AugmentOptions) -> str:
 
 
 def check_cameras(options: AugmentOptions) -> None:
-    """Raise InputError unless the file of known cameras, where one is given, holds them."""
+    """Raise InputError unless the file of known cameras, where one is given, holds cameras that fit the images."""
     if options.cameras_file:
-        _read_cameras(options.cameras_file)
+        cameras = read_cameras(options.cameras_file)
+        source, target = _sizes(options.data, SPLITS), _sizes(options.data, ("train_target",))
+        if source and target:
+            given_cameras.check_cameras(options.cameras_file, cameras, source, target)
+
+
+def _sizes(data: str, splits: Iterable[str]) -> list[tuple[int, int]]:
+    """Return the sizes of the images that can be read; the check of the data reports the others."""
+    items = [item for split in splits for item in layout.read_split(data, split)]
+    return sorted({size for item in items if (size := attempt([], image_files.image_size, item.image))})
 
 
 def check_data(options: AugmentOptions) -> str:
@@ -222,13 +231,3 @@ def _write_image(folder: Path, render: Callable, background: bool, planned: _Ima
     # Compression would take as long as all the rest, and training would undo it at every step.
     image_files.write_png(image_file, image, compress=False)
     image_files.write_png(label_file, label)
-
-
-def _read_cameras(path: str) -> tuple[models.Camera, models.Camera]:
-    if not Path(path).is_file():
-        raise InputError(f"cameras_file: {path} does not exist.")
-    try:
-        found = read_yaml(path)
-        return models.from_dict(found["source"]), models.from_dict(found["target"])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {error} (expected: a camera under `source` and one under `target`)") from None

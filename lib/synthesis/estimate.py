@@ -9,6 +9,8 @@ import numpy as np
 from lib.camera.models import Camera, Pinhole
 from lib.dataset import image_files
 from lib.parallel import evenly_spaced
+from lib.synthesis.given_cameras import covered_share
+from lib.synthesis.params import AugmentParams
 from lib.synthesis.target_camera import TargetCamera, random_cameras
 from lib.target import appearance
 from lib.target.lens import LensEstimate, estimate_field_of_view, estimate_lens
@@ -40,13 +42,15 @@ class TargetEstimate:
     """A target camera and the evidence for it, where lens and source's field of view were estimated.
 
     ``origin`` of the lens: ``estimated``, ``given``, ``fixed``, ``none``, or ``random`` for each image. A lens of
-    confidence 0 is not used.
+    confidence 0 is not used. ``covered``: least and largest share of the target's middle that the source covers without
+    mirror images, for an estimated or given lens.
     """
 
     camera: TargetCamera
     origin: str
     lens: LensEstimate | None = None
     source_fov: SourceFov | None = None
+    covered: tuple[float, float] | None = None
 
     def notes(self) -> dict:
         """Return what ``camera.yaml`` says beside the camera."""
@@ -62,6 +66,8 @@ class TargetEstimate:
             results["lens_confidence"] = round(self.lens.confidence, 3)
         if self.source_fov:
             results["source_fov_deg"] = list(self.source_fov.range_deg)
+        if self.covered:
+            results["source_covers"] = [round(share, 3) for share in self.covered]
         return results
 
     def report(self) -> str:
@@ -74,6 +80,12 @@ class TargetEstimate:
             lines.append(f"lens: {self.lens.report}")
         if self.source_fov and self.source_fov.report:
             lines.append(f"source: {self.source_fov.report}")
+        if self.covered:
+            least, largest = (f"{share:.0%}" for share in self.covered)
+            lines.append(
+                f"coverage: the source covers {least if least == largest else f'{least} to {largest}'} of the target's "
+                "middle (up to 60° from its axis) without mirror images"
+            )
         return "\n".join(lines)
 
 
@@ -112,7 +124,8 @@ def estimate_target(
     settings |= {"more_overlays": overlays[1:], "overlay_shares": tuple(group.share for group in groups)}
     statistics, thumbnails, settings["frame_overlays"] = _appearance_of(frames, overlays)
     camera = TargetCamera(overlays[0], target, source, statistics, thumbnails, **settings)
-    return TargetEstimate(camera, origin, estimate, fov)
+    covered = _covered(camera, image_files.image_size(sources[0])) if origin in ("estimated", "given") else None
+    return TargetEstimate(camera, origin, estimate, fov, covered)
 
 
 def choose_source_fov(
@@ -143,6 +156,12 @@ def horizontal_fov(lens: Camera, mask: np.ndarray) -> float:
         return 0.0
     x, _, z = lens.unproject(np.stack([columns[middle], rows[middle]], axis=1).astype(float)).T
     return 2 * float(np.nanpercentile(np.arctan2(abs(x), z), 99))
+
+
+def _covered(camera: TargetCamera, source_size: tuple[int, int]) -> tuple[float, float]:
+    """Return the share of the target's middle that the source covers, at both ends of its field of view."""
+    narrow, wide = (camera.cameras(AugmentParams.neutral(fov=end), source_size) for end in (0.0, 1.0))
+    return covered_share(*narrow), covered_share(*wide)
 
 
 def _appearance_of(frames: Sequence[Path], overlays: Sequence[Overlay]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,8 +5,10 @@ line or of a curve; the fit of the lens decides.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -25,6 +27,8 @@ _BLUR = 1.5  # pixels; the sub-pixel step below needs a gradient that is smooth 
 _TURN = np.radians(25)  # between neighbouring pixels; corners turn more, edges of distorted lines far less
 _BOW = 0.2  # of an edge's length; no lens that sees a street curves a straight line more
 _WIGGLE = 0.3  # pixels (root mean square) around a parabola
+_CELLS = 240  # over the larger side: two images have an edge in common where it lies in the same or the next cell
+_REPEATED = 0.9  # likeness of a frame given again, even compressed anew; of a standing car's frames, it is up to 0.86
 _ENDS = 2  # pixels left out at each end, where corners round the edge
 
 
@@ -34,6 +38,32 @@ class Edges:
 
     points: np.ndarray  # float64 (E, POINTS, 2), pixels (x, y) along each edge
     frame: np.ndarray  # int (E,), index of its image; ascending
+    repeats: int = 0  # images left out, since they repeat an earlier one
+
+    @cached_property
+    def likeness(self) -> np.ndarray:
+        """Share of edge points that each two images have in common, 0-1, ``float32 (images, images)``."""
+        images = int(self.frame.max(initial=-1)) + 1
+        cells = (self.points * (_CELLS / max(1.0, self.points.max(initial=1.0)))).astype(int).clip(0, _CELLS - 1)
+        has_edge = np.zeros((images, _CELLS, _CELLS), np.float32)
+        has_edge[self.frame[:, None], cells[..., 1], cells[..., 0]] = 1
+        near_edge = np.array([cv2.dilate(image, np.ones((3, 3))) for image in has_edge])
+        first, second = has_edge.reshape(images, _CELLS**2), near_edge.reshape(images, _CELLS**2)
+        share = first @ second.T / np.maximum(first.sum(axis=1, keepdims=True), 1)
+        return np.minimum(share, share.T)
+
+    def without_repeats(self) -> Self:
+        """Return the edges less those of images that repeat an earlier one, up to noise."""
+        images: list[int] = []
+        for image, likeness in enumerate(self.likeness):
+            if not (likeness[images] > _REPEATED).any():
+                images.append(image)
+        kept = np.isin(self.frame, images)
+        return replace(self, points=self.points[kept], frame=self.frame[kept], repeats=len(self.likeness) - len(images))
+
+    def note(self) -> str:
+        """Return what a report adds to the number of images."""
+        return f" ({self.repeats} of them repeated, which count once)" if self.repeats else ""
 
 
 def shrunk_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -47,7 +77,8 @@ def collect_edges(
 ) -> Edges:
     """Find the edges of images of ``size`` = (width, height) in ``view``, ``bool (H, W)`` of the shrunk size.
 
-    They are in pixels of the view. With ``strict`` an image of another size is an error; otherwise it has no edges.
+    They are in pixels of the view. Of images that repeat each other, the first counts. With ``strict`` an image of
+    another size is an error; otherwise it has no edges.
 
     Raises:
         InputError: an unreadable image, or one of another size.
@@ -65,7 +96,8 @@ def collect_edges(
         return find_edges(image, view, max(_SHORTEST * view.shape[1], 16), _MOST)
 
     points = in_threads(find, paths, title)
-    return Edges(np.concatenate(points), np.repeat(np.arange(len(points)), [len(edges) for edges in points]))
+    frame = np.repeat(np.arange(len(points)), [len(edges) for edges in points])
+    return Edges(np.concatenate(points), frame).without_repeats()
 
 
 def find_edges(image: np.ndarray, view: np.ndarray, shortest: float, most: int) -> np.ndarray:
@@ -75,7 +107,7 @@ def find_edges(image: np.ndarray, view: np.ndarray, shortest: float, most: int) 
     """
     grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), _BLUR)
     dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
-    strength = cv2.magnitude(dx, dy)
+    strength = np.hypot(dx, dy)  # the last digits of cv2.magnitude depend on where the arrays lie in memory
     pixels = _edge_pixels(dx, dy, strength, view)
     if not pixels.any():
         return np.empty((0, POINTS, 2))

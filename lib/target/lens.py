@@ -22,7 +22,8 @@ from lib.target.edges import Edges, collect_edges, shrunk_size
 from lib.target.overlay import Overlay
 
 _MAX_FRAMES = 150
-_CAUTION = 2.0  # factor on a fit's own error estimate: real streets have fewer right angles than rendered ones
+_FIT_BOUND = 2.0  # times a fit's standard deviation: 9 of 10 errors lie within, see benchmarks/fisheye_calibration.py
+_PRIOR_BOUND = 1.75  # the same of the expected lens, of which real lenses differ more than rendered ones
 _MIN_CONFIDENCE = 0.3  # below, the expected lens is the safer answer
 _SHOWN = 3
 _TRIES = 400
@@ -54,7 +55,7 @@ class FrameEdges:
 
 @dataclass(frozen=True)
 class LensEstimate:
-    """An estimated lens, and its expected error (pixels of the frames; root mean square over the view).
+    """An estimated lens, and the error within which 9 of 10 lie (pixels of the frames; root mean square over the view).
 
     The error of shape remains after the best rotation and stretch along the axis, which lines leave open. Only it
     counts where the focal length of the source camera is a guess as well, since that makes up for a stretch.
@@ -73,7 +74,7 @@ class FieldOfView:
     """The horizontal field of view of an undistorted camera."""
 
     angle_rad: float
-    deviation_rad: float  # expected error, one standard deviation
+    deviation_rad: float  # 9 of 10 errors are meant to lie within, as with a lens
     estimated: bool  # False: too little evidence, the angle is that of an ordinary camera
     report: str  # the evidence, in sentences
 
@@ -98,15 +99,15 @@ def estimate_lens(paths: Sequence[str | Path], overlay: Overlay) -> LensEstimate
     circle = find_image_circle(overlay.mask, size)
     prior = expected_lens(size, circle)
     scale = width / size[0]
-    report = [f"{len(frames)} frame(s), {len(edges.points)} long smooth edges."]
+    report = [f"{len(frames)} frame(s){edges.note()}, {len(edges.points)} long smooth edges."]
     if circle is None:
         report.append("No image circle in view: the lens is expected centred.")
     else:
         x, y = ((v + 0.5) * scale - 0.5 for v in (circle.x, circle.y))
         report.append(f"Image circle of radius {circle.radius * scale:.0f} px around ({x:.0f}, {y:.0f}).")
-    prior_errors = _expected_errors(prior.mean, np.diag(prior.deviation**2), view)
+    prior_errors = _PRIOR_BOUND * _expected_errors(prior.mean, np.diag(prior.deviation**2), view)
     fit = plumb_line.fit_best(edges, prior, view)
-    errors = prior_errors if fit is None else _CAUTION * _expected_errors(fit.lens, fit.covariance, view)
+    errors = prior_errors if fit is None else _FIT_BOUND * _expected_errors(fit.lens, fit.covariance, view)
     if fit is None or errors[0] > (1 - _MIN_CONFIDENCE) * prior_errors[0]:
         fit, lens, errors = None, prior.mean, prior_errors
         report.append("Too little evidence for an estimate: the camera is a guess, an ordinary wide lens.")
@@ -116,7 +117,7 @@ def estimate_lens(paths: Sequence[str | Path], overlay: Overlay) -> LensEstimate
     error, shape_error = map(float, errors * scale)
     confidence = 1 - float(errors[0] / prior_errors[0])
     report.append(
-        f"Expected error {error:.1f} px, of which {shape_error:.1f} px in the shape of lines; "
+        f"Error up to {error:.1f} px in 9 of 10 cases, of which {shape_error:.1f} px in the shape of lines; "
         f"confidence {confidence:.2f}."
     )
     camera = plumb_line.camera(lens, size).scaled((width, height))
@@ -181,10 +182,10 @@ def estimate_field_of_view(paths: Sequence[str | Path]) -> FieldOfView:
         np.array([(width - 1) / 2, (height - 1) / 2, np.log(width / 2 / np.tan(_HALF_FOV_RAD)), *_TANGENT]),
         np.array(_SOURCE_DEVIATION) * (width, width, 1, 1, 1, 1, 1),
     )
-    report = f"{len(images)} image(s), {len(edges.points)} long smooth edges. "
+    report = f"{len(images)} image(s){edges.note()}, {len(edges.points)} long smooth edges. "
     fit = plumb_line.fit_best(edges, prior, view)
-    log_focal, unsure = prior.mean[2], float(prior.deviation[2])
-    error = np.inf if fit is None else _CAUTION * float(np.sqrt(fit.covariance[2, 2]))
+    log_focal, unsure = prior.mean[2], _PRIOR_BOUND * float(prior.deviation[2])
+    error = np.inf if fit is None else _FIT_BOUND * float(np.sqrt(fit.covariance[2, 2]))
     estimated = error < (1 - _MIN_CONFIDENCE) * unsure
     if fit is not None and estimated:
         log_focal, unsure = fit.lens[2], error

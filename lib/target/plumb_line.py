@@ -24,7 +24,8 @@ _GRID = 500
 _TILT = 0.2  # rad: expected deviation of the street's down from the image's
 _NOISE = 0.5  # pixels: deviation of a straight edge's points
 _POINTS_WORTH = 0.4  # points of an edge are not independent: 10 of them count as 4
-_BLOCKS = 12  # runs of neighbouring frames taken as independent: frames of a drive show the same houses
+_INDEPENDENT, _SAME_STREET = 0.15, 0.3
+"""Likeness up to which frames are independent, and from which they tell nothing new: the same houses and kerbs."""
 _SCALES = (3.0, 2.0, 1.5, 1.0, 1.0, 0.7, 0.7, 0.5, 0.5, 0.5, 0.5, 0.5)
 """Per step, the deviation (pixels) at which an edge's weight falls to a quarter; wide at first, to converge."""
 _LARGEST_STEP = np.array([20, 20, 0.1, 0.05, 0.02, 0.01, 0.005])  # of PARAMETERS, so that the lens stays monotonic
@@ -46,7 +47,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted lens; its covariance tells how far runs of neighbouring frames disagree (Liang & Zeger 1986)."""
+    """A fitted lens; its covariance counts frames that show the same once, and how far frames disagree."""
 
     lens: np.ndarray  # float64 (7,), PARAMETERS
     covariance: np.ndarray  # float64 (7, 7), of the lens
@@ -222,10 +223,14 @@ def _solve(edges: Edges, lens, directions, prior: Prior, weight, residual, by_le
     inverse = np.linalg.inv(tt)
     gradient = gl - (lt @ inverse @ gt[..., None])[..., 0]
     certain = 1 / prior.deviation**2
-    hessian = (ll - lt @ inverse @ lt.transpose(0, 2, 1)).sum(axis=0) + np.diag(certain)
+    information = ll - lt @ inverse @ lt.transpose(0, 2, 1)
+    hessian = information.sum(axis=0) + np.diag(certain)
     step = -np.linalg.solve(hessian, gradient.sum(axis=0) + (lens - prior.mean) * certain)
     turns = -(inverse @ (gt + (lt.transpose(0, 2, 1) @ step))[..., None])[..., 0]
-    blocks = [block.sum(axis=0) for block in np.array_split(gradient, min(len(gradient), _BLOCKS))]
-    spread = sum(np.outer(block, block) for block in blocks)
+    # Frames of the same street err alike: a frame's variance counts as often as it has frames like it, which bounds the
+    # covariance between them. To its expected variance comes how far the frame disagrees (Liang & Zeger 1986).
+    alike = np.clip((edges.likeness - _INDEPENDENT) / (_SAME_STREET - _INDEPENDENT), 0, 1)
+    variance = information + np.einsum("fi,fj->fij", gradient, gradient)
+    spread = np.einsum("f,fij->ij", alike.sum(axis=1), variance)
     flat = np.linalg.inv(hessian)
     return step, turns, flat @ (spread + np.diag(certain)) @ flat

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lib.camera.models import ClassicFisheye, DoubleSphere, Fisheye, Pinhole, RadialPolynomial, from_dict, from_yaml
+from lib.camera.models import ClassicFisheye, DoubleSphere, Fisheye, Pinhole, RadialPolynomial, from_dict
+from lib.camera.yaml_files import from_yaml
 from lib.errors import InputError
 from lib.files import write_yaml
 

@@ -89,11 +89,13 @@ def test_known_cameras_bend_the_source_exactly():
     assert (bent == truth)[seen].mean() > 0.96
 
 
-def test_known_cameras_are_read_and_described(sample, tmp_path):
+def test_known_cameras_are_read_and_described(sample, tmp_path, capsys):
     augment(AugmentOptions(data=sample, out=tmp_path, cameras_file=sample / "withheld" / "cameras.yaml", copies=2))
     assert len(layout.read_split(tmp_path / "augmented", "train_source")) == 12
     described = read_yaml(tmp_path / "augmented" / "camera.yaml")
     assert described["source"]["model"] == "Pinhole" and described["target"]["model"] == "Fisheye"
+    assert read_yaml(tmp_path / "run.yaml")["augment"]["results"]["source_covers"] == [0.269, 0.269]
+    assert "the source covers 27% of the target's middle" in capsys.readouterr().out
 
 
 def test_augmented_images_take_on_the_targets_colours(sample, augmented, tmp_path):

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from lib.target.edges import find_edges
+from lib.target.edges import POINTS, Edges, find_edges
 
 SIZE = (480, 270)
 
@@ -26,3 +26,34 @@ def test_edges_are_looked_for_in_view_only():
     view[:, :240] = True
     found = find_edges(image, view, 20, 50)
     assert len(found) and found[..., 0].max() < 241
+
+
+def lines(rng, number=30):
+    """Return straight edges of one frame, ``(number, POINTS, 2)``."""
+    start, way = rng.uniform((0, 0), (480, 270), (number, 1, 2)), rng.normal(0, 30, (number, 1, 2))
+    return (start + np.linspace(0, 1, POINTS)[:, None] * way).clip((0, 0), (479, 269))
+
+
+def frames(*points):
+    return Edges(np.concatenate(points), np.repeat(np.arange(len(points)), [len(p) for p in points]))
+
+
+def test_repeated_frames_count_once():
+    rng = np.random.default_rng(0)
+    first, second = lines(rng), lines(rng)
+    noisy = first + rng.normal(0, 0.2, first.shape)
+    found = frames(first, second, noisy, second).without_repeats()
+    assert found.repeats == 2 and set(found.frame) == {0, 1} and (found.points == np.concatenate([first, second])).all()
+    assert "2 of them repeated" in found.note()
+    assert frames(first, second).without_repeats().repeats == 0
+    assert frames(np.empty((0, POINTS, 2)), first).without_repeats().repeats == 0
+
+
+def test_neighbours_of_a_video_that_differ_still_count():
+    rng = np.random.default_rng(0)
+    first = lines(rng)
+    neighbour = np.concatenate([first[:15], lines(rng, 15)])
+    found = frames(first, neighbour, lines(rng)).without_repeats()
+    assert found.repeats == 0
+    assert 0.4 < found.likeness[0, 1] < 0.75 and found.likeness[0, 2] < 0.3
+    assert (found.likeness == found.likeness.T).all() and (np.diag(found.likeness) == 1).all()

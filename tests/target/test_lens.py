@@ -54,6 +54,28 @@ def test_large_frames_give_the_same_lens_at_their_own_size(drive, tmp_path, pixe
     assert pixel_error(found.camera, true.scaled((1440, 810)), ~mask) < 30
 
 
+@pytest.mark.slow
+def test_repeated_frames_change_neither_lens_nor_error(drive):
+    paths, still, _ = drive
+    once, again = estimate_lens(paths[:3], still), estimate_lens(paths[:3] * 12, still)
+    assert (again.camera, again.error, again.confidence) == (once.camera, once.error, once.confidence)
+    assert "33 of them repeated" in again.report and "repeated" not in once.report
+
+
+@pytest.mark.slow
+def test_the_true_error_lies_within_the_stated_one(drive):
+    paths, still, true = drive
+    y, x = np.nonzero(~still.mask)
+    pixels = np.stack([x, y], axis=-1)[::11].astype(float)
+    stated = []
+    for chosen in (paths[:1], paths[:3], paths[3:7], paths):
+        found = estimate_lens(chosen, still)
+        far = np.linalg.norm(found.camera.project(true.unproject(pixels)) - pixels, axis=-1)
+        assert np.sqrt((far**2).mean()) <= found.error
+        stated.append(found.error)
+    assert stated[0] > stated[1] > stated[3]
+
+
 def test_one_frame_is_enough_to_answer(drive):
     paths, still, _ = drive
     found = estimate_lens(paths[:1], still)

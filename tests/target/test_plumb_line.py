@@ -61,3 +61,17 @@ def test_a_table_of_rays_agrees_with_the_camera(known_lens):
         pixels = np.random.default_rng(0).uniform((0, 0), SIZE, (500, 2))
         lens = np.array([true.cx, true.cy, np.log(true.fx), *true.k])
         assert np.allclose(plumb_line.rays(lens, pixels), true.unproject(pixels), atol=1e-5)
+
+
+def test_frames_that_show_the_same_lower_no_uncertainty(known_lens):
+    true, rng = known_lens("equidistant"), np.random.default_rng(0)
+    once, other = street_lines(true, 2, rng), street_lines(true, 8, rng)
+    start = np.array([true.cx, true.cy, np.log(true.fx), 0, 0, 0, 0])
+    points = np.concatenate([once.points] * 4) + rng.normal(0, 0.1, (4 * len(once.points), POINTS, 2))
+    again = Edges(points, np.concatenate([once.frame + 2 * i for i in range(4)]))
+    deviation = [
+        np.sqrt(plumb_line.fit(lines, start, expected_lens(SIZE, None)).covariance[2, 2])
+        for lines in (once, again, other)
+    ]
+    assert deviation[1] > 0.8 * deviation[0], "the same streets four times"
+    assert deviation[2] < 0.8 * deviation[0], "four times as many streets"
