@@ -64,6 +64,7 @@ def random_run(folder: Path, seed: int, scale=IMAGE_SIZE) -> tuple[Path, Path]:
 
     import lib.internimage  # noqa: F401  registers the backbone
     from lib import recipes
+    from lib.recipes.config_file import write_config
 
     cfg = recipes.load("demo")
     cfg.scale, cfg.crop_size, cfg.amp = scale, (64, 96), False
@@ -79,9 +80,9 @@ def random_run(folder: Path, seed: int, scale=IMAGE_SIZE) -> tuple[Path, Path]:
     with torch.no_grad():
         model.decode_head.conv_seg.weight.mul_(100)  # classes that differ clearly
     folder.mkdir(parents=True, exist_ok=True)
-    cfg.dump(folder / "config.py")
+    write_config(cfg, folder / "config.json")
     torch.save(model.state_dict(), folder / "iter_1.pth")
-    return folder / "config.py", folder / "iter_1.pth"
+    return folder / "config.json", folder / "iter_1.pth"
 
 
 def camera(width=320, height=180) -> TargetCamera:
@@ -95,6 +96,14 @@ def camera(width=320, height=180) -> TargetCamera:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def in_worker(code: str, folder: Path, monkeypatch) -> None:
+    """Let the training processes started from now on, but not torchrun, run ``code`` first."""
+    lines = ["import sys", "if 'lib.training.worker' in sys.orig_argv and sys.orig_argv[-1] != '2':"]
+    lines += [f"    exec({code!r})"]
+    (folder / "sitecustomize.py").write_text("\n".join(lines))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 def start(code: str) -> subprocess.Popen:

@@ -16,6 +16,7 @@ from lib.diagnostics import plots
 from lib.errors import InputError
 from lib.files import digest, digest_of, whole_file
 from lib.options import Options, option
+from lib.recipes.config_file import write_config
 from lib.run import Run
 from lib.training import self_training
 from lib.training.config import build_config
@@ -82,7 +83,7 @@ def train(options: TrainOptions) -> Path:
     run.claim("train", options, options.overwrite)
     best = run.best_checkpoint()
     if best is None or not run.is_done("train", options):
-        cfg.dump(run.config)
+        write_config(cfg, run.config)
         with run.recorded("train", options) as results:
             results["processes"] = hardware.processes
             launch(run, hardware, cfg.max_iters, cfg.num_workers)
@@ -95,6 +96,8 @@ def train(options: TrainOptions) -> Path:
             with whole_file(run.curves) as temporary:
                 figure.savefig(temporary, dpi=100)
             plt.close(figure)
+    elif not run.config.is_file():  # a training of an earlier version
+        write_config(cfg, run.config)
     return best
 
 

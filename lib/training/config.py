@@ -179,7 +179,13 @@ def _schedule(cfg: Config) -> dict:
 
 
 def _runtime(cfg: Config, seed: int) -> dict:
-    imports = ["lib.internimage", "lib.training.data", "lib.training.metric", "lib.training.hooks"]
+    imports = [
+        "lib.internimage",
+        "lib.training.data",
+        "lib.training.metric",
+        "lib.training.hooks",
+        "lib.training.runner",
+    ]
     if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
     backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
@@ -195,6 +201,7 @@ def _runtime(cfg: Config, seed: int) -> dict:
     )
     hooks = ("ResumeHook", "ProgressHook", "ValidateOnResumeHook")
     return dict(
+        runner_type="TrainingRunner",
         default_scope="mmseg",
         custom_imports=dict(imports=imports, allow_failed_imports=False),
         randomness=dict(seed=seed),

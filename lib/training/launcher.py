@@ -12,6 +12,7 @@ from pathlib import Path
 from lib.errors import InputError
 from lib.files import read_json
 from lib.run import Run
+from lib.training.checkpoints import set_damaged_aside
 from lib.training.hardware import Hardware
 from lib.training.progress import progress_bar
 
@@ -20,9 +21,9 @@ _CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -s
 
 
 def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
-    """Train as ``train/config.py`` says, with a progress bar; all output goes to ``train/train.log``.
+    """Train as ``train/config.json`` says, with a progress bar; all output goes to ``train/train.log``.
 
-    The training resumes from its newest checkpoint. After a crash (a fault in native code, not an exception) it
+    The training resumes from its newest sound checkpoint. After a crash (a fault in native code, not an exception) it
     restarts from there, as long as it had reached a new one. ``workers``: data loader processes per training process.
 
     Raises:
@@ -30,6 +31,7 @@ def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
         RuntimeError: the training failed; carries the last lines of its output.
     """
     while True:
+        set_damaged_aside(run)
         start = run.last_checkpoint()
         code, error, tail = _train(run, hardware, max_iters, workers)
         reached = run.last_checkpoint()

@@ -12,13 +12,14 @@ import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 
+from lib.recipes.config_file import read_config
+
 
 def work(config: str) -> None:
     """Train in this process, one of ``WORLD_SIZE``."""
-    from mmengine import Config
     from mmengine.registry import RUNNERS
 
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     if cfg.env_cfg.dist_cfg.backend == "gloo":  # mmengine's own start would ask for a GPU
         torch.distributed.init_process_group("gloo")
     RUNNERS.build(cfg).train()

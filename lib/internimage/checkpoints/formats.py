@@ -3,6 +3,7 @@
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _RENAMED = (
     (re.compile(r"(\bblocks\.\d+)\.layer_scale([12])$"), r"\1.gamma\2"),  # the release for transformers
 )
 
+_ARCHIVE = b"PK\x03\x04"
 _LAYER_SCALE = re.compile(r"\bblocks\.\d+\.gamma[12]$")
 
 
@@ -61,7 +63,7 @@ def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], s
     Raises:
         InputError: the file cannot be read without running code, or has no weights or not the average.
     """
-    content = _read(path)
+    content = read(path, _STUBBED)
     # mmengine saves the average under `state_dict` and the weights themselves under `ema_state_dict`.
     is_average = _holds_mapping(content, "ema_state_dict")
     keys = (EMA_KEY, *WEIGHTS_KEYS) if ema else (*WEIGHTS_KEYS, EMA_KEY)
@@ -86,10 +88,22 @@ def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], s
     return tensors, left_out, key, len(tensors.keys() - found.keys())
 
 
-def _read(path: Path):
+def read(path: str | Path, stubbed: Iterable[str] = ()):
+    """Return the content of a checkpoint, on the CPU; run no code of the file.
+
+    Args:
+        path: the file.
+        stubbed: names of classes and functions whose objects become empty ones instead of being refused.
+
+    Raises:
+        InputError: the file is damaged, or holds more than data.
+    """
+    path = Path(path)
+    if fault := damage(path):
+        raise InputError(f"{path}: {fault}; copy or download it again, or give another one.")
     try:
-        mmap = zipfile.is_zipfile(path)  # the format before torch 1.6 is no archive and cannot be mapped
-        with torch.serialization.safe_globals([(_Stub, name) for name in _STUBBED]):
+        mmap = bool(stubbed) and zipfile.is_zipfile(path)  # what is not an archive cannot be mapped
+        with torch.serialization.safe_globals([(_Stub, name) for name in stubbed]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
@@ -99,10 +113,29 @@ def _read(path: Path):
                 f"{path}: holds more than weights, and reading it would run code (it asks for {refused[1]}); if you "
                 f"trust its source, convert it: fisheye convert {path} {path.with_name(path.stem + '_weights.pth')}"
             ) from None
-        raise InputError(
-            f"{path}: cut short, or not a checkpoint ({path.stat().st_size} bytes; expected a file written by "
-            "torch.save); copy or download it again."
-        ) from error
+        raise InputError(f"{path}: {_no_checkpoint(path)}; copy or download it again, or give another one.") from error
+
+
+def damage(path: Path) -> str:
+    """Return the fault of a file that is cut short or changed, "" without one.
+
+    Archives, the format since torch 1.6, are compared with their checksums. Older files have none.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_ARCHIVE)) != _ARCHIVE:
+                return "" if file.read(1) else _no_checkpoint(path)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error):
+        return _no_checkpoint(path)
+    return f"damaged (the checksum of its part {damaged} is another)" if damaged else ""
+
+
+def _no_checkpoint(path: Path) -> str:
+    return f"cut short, or not a checkpoint ({path.stat().st_size} bytes; expected a file written by torch.save)"
 
 
 def _tensors(content, path: Path) -> dict[str, Tensor]:
