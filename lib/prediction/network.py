@@ -55,7 +55,7 @@ class Network:
         if options.sliding:
             self.window, self.stride = cfg.crop_size, [side * 2 // 3 for side in cfg.crop_size]
         elif options.sliding is None and test.get("mode") == "slide":
-            self.window, self.stride = test.crop_size, test.stride
+            self.window, self.stride = test["crop_size"], test["stride"]
 
     def prepare(self, frames: Sequence[Path] = (), source: Sequence[Path] = ()) -> None:
         """Adapt the network from images of the training to the target's ``frames``, and make it faster.

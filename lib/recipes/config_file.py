@@ -1,6 +1,7 @@
 """The resolved config of a training as data: a JSON file, read without running code of the file.
 
-mmengine's own config files are Python. Its registries import any module that a ``type`` names, so types are checked first.
+mmengine's own config files are Python. Its registries import any module that a ``type`` names, so types are checked
+first.
 """
 
 from __future__ import annotations

@@ -179,13 +179,7 @@ def _schedule(cfg: Config) -> dict:
 
 
 def _runtime(cfg: Config, seed: int) -> dict:
-    imports = [
-        "lib.internimage",
-        "lib.training.data",
-        "lib.training.metric",
-        "lib.training.hooks",
-        "lib.training.runner",
-    ]
+    imports = ["lib.internimage", *(f"lib.training.{name}" for name in ("data", "metric", "hooks", "runner"))]
     if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
     backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]

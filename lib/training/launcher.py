@@ -90,6 +90,8 @@ def _environment(hardware: Hardware, workers: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONFAULTHANDLER": "1",
         **os.environ,
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",  # mmengine's own loading would run code of a file
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0",
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
     cores = os.cpu_count() or 1
