@@ -1,6 +1,5 @@
 """Start the training processes and follow them: a notebook stays responsive, and several GPUs can be used."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,10 +13,14 @@ from lib.files import read_json
 from lib.run import Run
 from lib.training.checkpoints import set_damaged_aside
 from lib.training.hardware import Hardware
+from lib.training.processes import die_with_parent, watched
 from lib.training.progress import progress_bar
 
 # Exit codes of a process that neither Python nor a person ended.
 _CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+
+_PATIENCE_S = 60  # torchrun waits half of it for its processes
+_REMEDY = "run it again to resume from its last checkpoint, if there is one"
 
 
 def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
@@ -44,8 +47,8 @@ def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
         raise InputError(error.removeprefix(kind))
     if code:
         raise RuntimeError(
-            f"the training process ended with {_in_words(code)}; run it again to resume from its last checkpoint, "
-            f"if there is one. Its whole output: {run.log}. Its last lines:\n{''.join(tail)}"
+            f"the training process ended with {_in_words(code)}; {_REMEDY}. Its whole output: {run.log}. "
+            f"Its last lines:\n{''.join(tail)}"
         )
 
 
@@ -66,10 +69,10 @@ def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         try:
-            with run.log.open("a", buffering=1) as log:
+            with run.log.open("a", buffering=1) as log, watched(child.pid) as stalls:
                 for line in progress_bar(child.stdout or (), max_iters):
                     log.write(line)
                     if "Extension modules:" not in line:
@@ -78,9 +81,20 @@ def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[
             child.terminate()
             raise
         finally:
-            code = child.wait()
+            code = _wait(child)
         error = read_json(error_file).get("message", {}).get("message", "")
+    if stalls:
+        raise RuntimeError(f"the training stalled: {stalls[0]}; {_REMEDY}. Its whole output: {run.log}.")
     return 128 - code if code > 128 else code, error, tail
+
+
+def _wait(child: subprocess.Popen) -> int:
+    """Return the exit code of a process that has closed its output or was told to end."""
+    try:
+        return child.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 def _environment(hardware: Hardware, workers: int) -> dict[str, str]:
@@ -100,10 +114,3 @@ def _environment(hardware: Hardware, workers: int) -> dict[str, str]:
     if hardware.processes > 1 or not hardware.gpus:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // hardware.processes)))
     return environment
-
-
-def _die_with_parent() -> None:
-    """Linux: end this process when the one that started it is gone, however that ended."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
