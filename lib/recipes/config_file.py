@@ -6,8 +6,10 @@ first.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +139,12 @@ def _entries(value: Any, place: str, path: Path, depth: int = 0) -> Iterator[tup
 def registered() -> set[str]:
     """Return all names in mmengine's registries and their children, with and without their scope."""
     import mmengine.registry
-    import mmseg.visualization  # noqa: F401  which the line after next leaves out
-    from mmseg.utils import register_all_modules
 
-    register_all_modules(init_default_scope=False)
+    with redirect_stdout(io.StringIO()):  # mmseg reports optional parts that are not installed
+        import mmseg.visualization  # noqa: F401  which the last line leaves out
+        from mmseg.utils import register_all_modules
+
+        register_all_modules(init_default_scope=False)
 
     def names(registry) -> Iterator[str]:
         for name in registry.module_dict:

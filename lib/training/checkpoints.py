@@ -55,7 +55,7 @@ def _shapes(cfg: Config) -> dict[str, torch.Size]:
 
 def _fault(path: Path, cfg: Config, shapes: Mapping[str, torch.Size]) -> str:
     """Return the reason why a training cannot resume from a checkpoint; "": it can."""
-    if fault := formats.damage(path):
+    if fault := formats.damage(path, old_format=False):
         return fault
     content = formats.read(path)
     needed = [*_ENTRIES, *(["ema_state_dict"] if cfg.get("ema") else [])]

@@ -151,6 +151,7 @@ def _data(cfg: Config, data: Path) -> dict:
             num_workers=cfg.num_workers,
             persistent_workers=cfg.num_workers > 0,
             sampler=sampler,
+            collate_fn=dict(type="collate_for_transfer"),
             dataset=dict(**datasets.entry(kind, data, split), pipeline=pipeline),
         )
 
@@ -179,7 +180,10 @@ def _schedule(cfg: Config) -> dict:
 
 
 def _runtime(cfg: Config, seed: int) -> dict:
-    imports = ["lib.internimage", *(f"lib.training.{name}" for name in ("data", "metric", "hooks", "runner"))]
+    imports = [
+        "lib.internimage",
+        *(f"lib.training.{name}" for name in ("data", "transfer", "metric", "hooks", "runner")),
+    ]
     if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
     backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]

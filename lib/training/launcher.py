@@ -47,13 +47,16 @@ def launch(run: Run, hardware: Hardware, max_iters: int, workers: int) -> None:
         raise InputError(error.removeprefix(kind))
     if code:
         raise RuntimeError(
-            f"the training process ended with {_in_words(code)}; {_REMEDY}. Its whole output: {run.log}. "
+            f"the training process ended with {_in_words(code, error)}; {_REMEDY}. Its whole output: {run.log}. "
             f"Its last lines:\n{''.join(tail)}"
         )
 
 
-def _in_words(code: int) -> str:
-    return f"exit code {code}" + (f" ({signal.Signals(-code).name})" if code < 0 else "")
+def _in_words(code: int, error: str = "") -> str:
+    reason = signal.Signals(-code).name if code < 0 else error.strip().partition("\n")[0]
+    if code == -signal.SIGKILL:
+        reason += ", as the system ends processes when memory runs out"
+    return f"exit code {code}" + (f" ({reason})" if reason else "")
 
 
 def _train(run: Run, hardware: Hardware, max_iters: int, workers: int) -> tuple[int, str, deque[str]]:

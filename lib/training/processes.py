@@ -72,8 +72,8 @@ class _State:
         found = {pid: _process(pid) for pid in descendants(self.root)}
         known = {pid: process for pid, process in found.items() if process}
         self.stopped = {pid: self.stopped.get(pid, 0) + 1 for pid, (states, _) in known.items() if states == {"T"}}
-        used = sum(seconds - self.seconds.get(pid, 0.0) for pid, (_, seconds) in known.items() if pid != self.root)
-        busy = any(states & _BUSY for pid, (states, _) in known.items() if pid != self.root)
+        used = sum(seconds - self.seconds.get(pid, 0.0) for pid, (_, seconds) in known.items())
+        busy = any(states & _BUSY for states, _ in known.values())
         self.seconds = {pid: seconds for pid, (_, seconds) in known.items()}
         self.idle = 0 if busy or used > _IDLE_SHARE * _INTERVAL_S else self.idle + 1
         for pid, looks in self.stopped.items():

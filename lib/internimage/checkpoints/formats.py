@@ -27,6 +27,7 @@ _RENAMED = (
     (re.compile(r"(\bblocks\.\d+)\.layer_scale([12])$"), r"\1.gamma\2"),  # the release for transformers
 )
 
+_LEVELS = 4  # of mappings around the weights; a file may hold a mapping that holds itself
 _ARCHIVE = b"PK\x03\x04"
 _LAYER_SCALE = re.compile(r"\bblocks\.\d+\.gamma[12]$")
 
@@ -68,9 +69,11 @@ def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], s
     is_average = _holds_mapping(content, "ema_state_dict")
     keys = (EMA_KEY, *WEIGHTS_KEYS) if ema else (*WEIGHTS_KEYS, EMA_KEY)
     key = ""
-    while inner := next((name for name in keys if _holds_mapping(content, name)), ""):
-        key = inner
-        content = content[key]
+    for _ in range(_LEVELS):
+        inner = next((name for name in keys if _holds_mapping(content, name)), "")
+        if not inner:
+            break
+        key, content = inner, content[inner]
         is_average = is_average or key == EMA_KEY
     found = _tensors(content, path)
     for prefix in PREFIXES:
@@ -116,20 +119,27 @@ def read(path: str | Path, stubbed: Iterable[str] = ()):
         raise InputError(f"{path}: {_no_checkpoint(path)}; copy or download it again, or give another one.") from error
 
 
-def damage(path: Path) -> str:
+def damage(path: Path, old_format: bool = True) -> str:
     """Return the fault of a file that is cut short or changed, "" without one.
 
-    Archives, the format since torch 1.6, are compared with their checksums. Older files have none.
+    Archives, the format since torch 1.6, are compared with their checksums. Older files, allowed with ``old_format``,
+    have none.
+
+    Raises:
+        InputError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             if file.read(len(_ARCHIVE)) != _ARCHIVE:
-                return "" if file.read(1) else _no_checkpoint(path)
+                return "" if old_format and file.read(1) else _no_checkpoint(path)
+    except IsADirectoryError:
+        return "a folder (expected a file written by torch.save)"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error):
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error):
         return _no_checkpoint(path)
     return f"damaged (the checksum of its part {damaged} is another)" if damaged else ""
 
