@@ -89,7 +89,6 @@ def test_a_process_ends_with_the_one_that_started_it():
     [
         ("loader", signal.SIGKILL, 1, "DataLoader worker .* is killed by signal: Killed"),
         ("loader", signal.SIGSTOP, 1, "the training stalled: process .* was stopped"),
-        ("rank", signal.SIGKILL, 1, "SIGKILL"),
         ("rank", signal.SIGKILL, 2, "SIGKILL"),
         ("rank", signal.SIGSTOP, 2, "the training stalled: process .* was stopped"),
         ("launcher", signal.SIGKILL, 2, "SIGKILL"),
