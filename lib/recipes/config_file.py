@@ -38,6 +38,11 @@ def write_config(cfg: Config, path: str | Path) -> None:
         temporary.write_text(text)
 
 
+def check_plain(cfg: Config) -> None:
+    """Raise InputError for an entry that :func:`write_config` refuses."""
+    _encoded(cfg.to_dict(), "")
+
+
 def config_of(checkpoint: Path, default: Path) -> Path:
     """Return the path of the config beside a checkpoint, or ``default`` where there is none."""
     beside = checkpoint.with_name(default.name)
@@ -139,6 +144,8 @@ def _entries(value: Any, place: str, path: Path, depth: int = 0) -> Iterator[tup
 def registered() -> set[str]:
     """Return all names in mmengine's registries and their children, with and without their scope."""
     import mmengine.registry
+
+    import lib.internimage  # noqa: F401  before mmseg, which would miss mmcv's operators
 
     with redirect_stdout(io.StringIO()):  # mmseg reports optional parts that are not installed
         import mmseg.visualization  # noqa: F401  which the last line leaves out

@@ -18,6 +18,7 @@ from lib.run import Run
 if TYPE_CHECKING:  # importing mmengine takes seconds
     from mmengine import Config
 
+_REMEDY = "versions up to 0.2.0 wrote such files: finish the training with that version, or begin anew (--restart)."
 _ENTRIES = ("meta", "state_dict", "message_hub", "optimizer", "param_schedulers")
 
 
@@ -57,13 +58,14 @@ def _fault(path: Path, cfg: Config, shapes: Mapping[str, torch.Size]) -> str:
     """Return the reason why a training cannot resume from a checkpoint; "": it can."""
     if fault := formats.damage(path, old_format=False):
         return fault
-    content = formats.read(path)
+    content = formats.read(path, remedy=_REMEDY)
     needed = [*_ENTRIES, *(["ema_state_dict"] if cfg.get("ema") else [])]
     needed += ["self_training"] if cfg.get("model") != recipes.network(cfg) else []
-    if not isinstance(content, dict) or (missing := [name for name in needed if name not in content]):
-        return f"no checkpoint of this training ({missing[0] if isinstance(content, dict) else 'all'} is missing)"
-    weights = content["state_dict"]
-    found = {name: getattr(weights[name], "shape", None) for name in weights}
+    content = content if isinstance(content, dict) else {}
+    if missing := [name for name in needed if name not in content]:
+        return f"no checkpoint of this training ({missing[0]} is missing)"
+    weights = content["state_dict"] if isinstance(content["state_dict"], Mapping) else {}
+    found = {str(name): getattr(value, "shape", None) for name, value in weights.items()}
     if other := sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name)):
         return f"no checkpoint of this network ({other[0]} and {len(other) - 1} more are missing or of another shape)"
     state = {name: value for name, value in content.items() if name != "message_hub"}  # scores may be undefined

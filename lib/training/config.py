@@ -11,6 +11,7 @@ from lib import recipes
 from lib.errors import InputError
 from lib.files import read_yaml
 from lib.recipes import datasets, heads
+from lib.recipes.config_file import check_plain
 from lib.training import self_training as adaptation
 from lib.training.hardware import Hardware, device_entries
 
@@ -53,8 +54,8 @@ def build_config(
         work_dir: folder for checkpoints and logs.
 
     Raises:
-        InputError: unknown recipe, another kind of data set than the recipe is for, entries that are unknown, out of
-            range or do not go together, or weights that do not fit the network.
+        InputError: unknown recipe, another kind of data set than the recipe is for, entries that are unknown, no plain
+            values, out of range or do not go together, or weights that do not fit the network.
     """
     hardware, data = hardware or Hardware.detect(), Path(data).resolve()
     cfg = recipes.load(recipe)
@@ -76,6 +77,7 @@ def build_config(
         # Averaged weights with the last step's batch statistics would not belong together.
         cfg.custom_hooks.append(dict(type="EMAHook", **average, update_buffers=True))
     _set(cfg, device_entries(cfg, hardware, amp))
+    check_plain(cfg)
     return cfg
 
 

@@ -162,6 +162,7 @@ STATES: dict[str, Callable[[dict], None]] = {
     "no optimiser": lambda state: state.pop("optimizer"),
     "no message hub": lambda state: state.pop("message_hub"),
     "no iteration": lambda state: state.pop("meta"),
+    "a tensor as weights": lambda state: state.update(state_dict=torch.ones(3)),
     "nothing": lambda state: state.clear(),
 }
 
@@ -221,6 +222,18 @@ def _attack_on_resume(folder: Path, place: str) -> None:
     state[place] = Attack(folder)
     _written(state, run.train / "iter_2.pth")
     _harmless(lambda: set_damaged_aside(run), folder, "would run code")
+
+
+def _earlier_version(folder: Path) -> None:
+    """A checkpoint whose message hub holds mmengine's objects, as versions up to 0.2.0 wrote it."""
+    from mmengine.logging import HistoryBuffer
+
+    run, state = _run(folder), training_state(2)
+    state["message_hub"]["log_scalars"]["loss"] = HistoryBuffer([1.0], [1])
+    path = _written(state, run.train / "iter_2.pth")
+    refused(set_damaged_aside, run, naming="versions up to 0.2.0 wrote such files")
+    assert path.exists()
+    Network(run.config, path)  # its weights are data
 
 
 def _attack_by_plain_pickle(folder: Path) -> None:
@@ -407,6 +420,7 @@ CASES: dict[str, Callable[[Path], None]] = {
         f"newest checkpoint: code in {place}": partial(_attack_on_resume, place=place)
         for place in ("message_hub", "optimizer", "self_training", "meta")
     },
+    "newest checkpoint: of an earlier version": _earlier_version,
     "a plain pickle with code": _attack_by_plain_pickle,
     "a pickle that reaches into modules": _attack_by_getattr,
     "a config of an earlier version": _attack_by_old_config,

@@ -91,12 +91,13 @@ def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], s
     return tensors, left_out, key, len(tensors.keys() - found.keys())
 
 
-def read(path: str | Path, stubbed: Iterable[str] = ()):
+def read(path: str | Path, stubbed: Iterable[str] = (), remedy: str = ""):
     """Return the content of a checkpoint, on the CPU; run no code of the file.
 
     Args:
         path: the file.
         stubbed: names of classes and functions whose objects become empty ones instead of being refused.
+        remedy: advice where the file holds more than data; "": to convert it.
 
     Raises:
         InputError: the file is damaged, or holds more than data.
@@ -112,10 +113,10 @@ def read(path: str | Path, stubbed: Iterable[str] = ()):
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except Exception as error:  # torch.load raises nearly any exception for a foreign or cut file
         if isinstance(error, pickle.UnpicklingError) and (refused := re.search(r"GLOBAL (\S+)", str(error))):
-            raise InputError(
-                f"{path}: holds more than weights, and reading it would run code (it asks for {refused[1]}); if you "
-                f"trust its source, convert it: fisheye convert {path} {path.with_name(path.stem + '_weights.pth')}"
-            ) from None
+            converted = path.with_name(f"{path.stem}_weights.pth")
+            remedy = remedy or f"if you trust its source, convert it: fisheye convert {path} {converted}"
+            found = f"holds more than weights, and reading it would run code (it asks for {refused[1]})"
+            raise InputError(f"{path}: {found}; {remedy}") from None
         raise InputError(f"{path}: {_no_checkpoint(path)}; copy or download it again, or give another one.") from error
 
 
