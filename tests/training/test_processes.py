@@ -110,10 +110,10 @@ def test_a_training_ends_with_its_processes(victim, number, processes_, message,
         time.sleep(1)
         tree = [pid for pid in processes.descendants(os.getpid()) if str(run.config) in command(pid)]
         root, *others = tree
-        ranks = [root] if processes_ == 1 else [pid for pid in others if "-u" in command(pid).split("\0")]
-        chosen = {"launcher": root, "rank": ranks[-1], "loader": next(x for x in others if x not in ranks)}[victim]
+        ranks = [root] if processes_ == 1 else [pid for pid in others if parent(pid) == root]
+        loaders = [pid for pid in others if pid not in ranks]
         struck.append((time.monotonic(), tree))
-        os.kill(chosen, number)
+        os.kill({"launcher": [root], "rank": ranks, "loader": loaders}[victim][-1], number)
 
     thread = threading.Thread(target=strike, daemon=True)
     thread.start()
@@ -123,6 +123,10 @@ def test_a_training_ends_with_its_processes(victim, number, processes_, message,
     assert time.monotonic() - begin < 60
     time.sleep(0.5)
     assert not any(map(alive, tree))
+
+
+def parent(pid: int) -> int:
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
 
 
 def command(pid: int) -> str:
