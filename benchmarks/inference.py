@@ -33,6 +33,7 @@ from lib.internimage.variants import VARIANTS
 from lib.prediction.network import Network
 from lib.prediction.options import TestTimeOptions
 from lib.prediction.predictor import Predictor
+from lib.recipes.config_file import write_config
 from lib.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"
@@ -79,7 +80,7 @@ def untrained(folder: Path, size: tuple[int, int], crop: tuple[int, int]) -> tup
     cfg.model.decode_head.in_channels, cfg.model.auxiliary_head.in_channels = widths, widths[2]
     cfg.scale, cfg.crop_size, cfg.amp, cfg.model.test_cfg = size, crop, False, dict(mode="whole")
     cfg.custom_imports = dict(imports=["lib.internimage"], allow_failed_imports=False)
-    cfg.dump(folder / "config.py")
+    write_config(cfg, folder / "config.json")
     import lib.internimage  # noqa: F401  registers its classes
 
     init_default_scope("mmseg")
@@ -91,7 +92,7 @@ def untrained(folder: Path, size: tuple[int, int], crop: tuple[int, int]) -> tup
         elif name.endswith("running_mean"):
             values.normal_(0, 0.1)
     torch.save(dict(state_dict=model.state_dict()), folder / "weights.pth")
-    return folder / "config.py", folder / "weights.pth"
+    return folder / "config.json", folder / "weights.pth"
 
 
 def measure(
@@ -149,7 +150,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     images = [image_files.read_image(item.image) for item in layout.read_split(args.data, "test")]
     results = dict(device=_name(args.device), threads=args.threads, torch=torch.__version__)
-    trained = args.run / "train" / "config.py", Run(args.run).best_checkpoint()
+    trained = Run(args.run).config, Run(args.run).best_checkpoint()
     results["demo"] = measure(*trained, images, args.rounds, list(WAYS), args.device)
     _print(f"demo, {images[0].shape[1]}x{images[0].shape[0]}", results["demo"])
     small = [cv2.resize(image, LARGE["size"], interpolation=cv2.INTER_AREA) for image in images]

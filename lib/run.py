@@ -36,7 +36,7 @@ class Run:
         self.masks, self.visualization = self.folder / "masks", self.folder / "visualization"
         self.notebooks, self.warm_start = self.folder / "notebooks", self.folder / "warm_start"
         self.submission = self.folder / "submission.csv"
-        self.config, self.log, self.curves = (self.train / n for n in ("config.py", "train.log", "curves.png"))
+        self.config, self.log, self.curves = (self.train / n for n in ("config.json", "train.log", "curves.png"))
         self.checks = self.folder / "checked.json"
         self._record = self.folder / "run.yaml"
 

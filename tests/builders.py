@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import torch
 
 from lib.camera.models import Fisheye
 from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND, IGNORE
+from lib.run import Run
 from lib.synthesis.target_camera import TargetCamera
 from lib.target.overlay import Overlay
 
@@ -64,6 +66,7 @@ def random_run(folder: Path, seed: int, scale=IMAGE_SIZE) -> tuple[Path, Path]:
 
     import lib.internimage  # noqa: F401  registers the backbone
     from lib import recipes
+    from lib.recipes.config_file import write_config
 
     cfg = recipes.load("demo")
     cfg.scale, cfg.crop_size, cfg.amp = scale, (64, 96), False
@@ -79,9 +82,44 @@ def random_run(folder: Path, seed: int, scale=IMAGE_SIZE) -> tuple[Path, Path]:
     with torch.no_grad():
         model.decode_head.conv_seg.weight.mul_(100)  # classes that differ clearly
     folder.mkdir(parents=True, exist_ok=True)
-    cfg.dump(folder / "config.py")
+    write_config(cfg, folder / "config.json")
     torch.save(model.state_dict(), folder / "iter_1.pth")
-    return folder / "config.py", folder / "iter_1.pth"
+    return folder / "config.json", folder / "iter_1.pth"
+
+
+def training_run(folder: Path, *iterations: int) -> Run:
+    """Build a run folder whose training of the demo's network stopped after ``iterations``."""
+    from lib.recipes.config_file import write_config
+    from lib.training.config import build_config
+    from lib.training.hardware import Hardware
+
+    run = Run(folder)
+    cfg = build_config("demo", run.augmented, hardware=Hardware(), work_dir=run.train)
+    write_config(cfg, run.config)
+    for iteration in iterations:
+        torch.save(training_state(iteration), run.train / f"iter_{iteration}.pth")
+    return run
+
+
+def training_state(iteration: int) -> dict:
+    """Content of a checkpoint of ``training_run``, without the optimiser's state."""
+    hub = {"log_scalars": {}, "runtime_info": {"iter": iteration}, "resumed_keys": {"iter": True}}
+    weights = {name: tensor.clone() for name, tensor in _demo_weights().items()}
+    meta = {"iter": iteration, "epoch": 0}
+    return dict(meta=meta, state_dict=weights, message_hub=hub, optimizer={"state": {}}, param_schedulers=[])
+
+
+@cache
+def _demo_weights() -> dict[str, torch.Tensor]:
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    import lib.internimage  # noqa: F401  registers the backbone
+    from lib import recipes
+
+    init_default_scope("mmseg")
+    torch.manual_seed(0)
+    return MODELS.build(recipes.load("demo").model).state_dict()
 
 
 def camera(width=320, height=180) -> TargetCamera:
@@ -95,6 +133,14 @@ def camera(width=320, height=180) -> TargetCamera:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def in_worker(code: str, folder: Path, monkeypatch) -> None:
+    """Let the training processes started from now on, but not torchrun, run ``code`` first."""
+    lines = ["import sys", "if 'lib.training.worker' in sys.orig_argv and sys.orig_argv[-1] != '2':"]
+    lines += [f"    exec({code!r})"]
+    (folder / "sitecustomize.py").write_text("\n".join(lines))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 def start(code: str) -> subprocess.Popen:

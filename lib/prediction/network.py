@@ -18,16 +18,17 @@ from lib.errors import InputError
 from lib.prediction import statistics, windows
 from lib.prediction.options import DEFAULTS, TestTimeOptions
 from lib.recipes import heads
+from lib.recipes.config_file import read_config
 
 _MIN_SCORE = 1e-6  # spreads the probabilities evenly where all scores are 0
 _WHOLE = (2**31, 2**31)  # a window that holds any image
 
 
 class Network:
-    """A trained network, from ``train/config.py`` of its run and weights that fit it.
+    """A trained network, from ``train/config.json`` of its run and weights that fit it.
 
     Raises:
-        InputError: the checkpoint does not fit the config, or there is no batch norm to adapt.
+        InputError: the config is faulty, the checkpoint does not fit it, or there is no batch norm to adapt.
     """
 
     def __init__(self, config: str | Path, checkpoint: str | Path, options: TestTimeOptions = DEFAULTS):
@@ -36,16 +37,9 @@ class Network:
         # mmseg reports optional parts that are not installed; nothing here needs them.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            from mmengine import Config
-            from mmengine.model.utils import revert_sync_batchnorm
-            from mmengine.registry import init_default_scope
-            from mmseg.registry import MODELS
-
             from lib.internimage.checkpoints.loading import load_weights
 
-            cfg = Config.fromfile(config)
-            init_default_scope("mmseg")
-            model = revert_sync_batchnorm(MODELS.build(recipes.network(cfg)))
+            model, cfg = _built(config)
         load_weights(model, checkpoint)
         self.options, self.scales, self.device = options, options.scales, torch.device(options.torch_device())
         self.model = model.to(self.device).eval()
@@ -57,11 +51,11 @@ class Network:
         self.precision = torch.float16 if on_gpu and not torch.cuda.is_bf16_supported() else torch.bfloat16
         self.window: Sequence[int] = _WHOLE
         self.stride: Sequence[int] = _WHOLE
-        test = recipes.network(cfg).get("test_cfg", {})
+        test = recipes.network(cfg).get("test_cfg") or {}
         if options.sliding:
             self.window, self.stride = cfg.crop_size, [side * 2 // 3 for side in cfg.crop_size]
         elif options.sliding is None and test.get("mode") == "slide":
-            self.window, self.stride = test.crop_size, test.stride
+            self.window, self.stride = test["crop_size"], test["stride"]
 
     def prepare(self, frames: Sequence[Path] = (), source: Sequence[Path] = ()) -> None:
         """Adapt the network from images of the training to the target's ``frames``, and make it faster.
@@ -156,3 +150,32 @@ class Network:
         meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])
         with torch.autocast(self.device.type, self.precision, enabled=self.mixed):
             return self.model.encode_decode(crops, [dict(meta) for _ in crops]).float()
+
+
+def _built(config: str | Path):
+    """Return the network that a config file describes, and the config.
+
+    Raises:
+        InputError: the file is no config, or describes no network.
+    """
+    from mmengine.model.utils import revert_sync_batchnorm
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    cfg = read_config(config)
+    init_default_scope("mmseg")
+    try:
+        network = recipes.network(cfg)
+        sizes = {"scale": cfg.scale, "crop_size": cfg.crop_size}
+        if (network.get("test_cfg") or {}).get("mode") == "slide":
+            sizes |= {f"test_cfg.{name}": network.test_cfg[name] for name in ("crop_size", "stride")}
+        for name, size in sizes.items():
+            if len(size) != 2 or not all(type(side) is int and 0 < side < _WHOLE[0] for side in size):
+                raise ValueError(f"{name}: {size}")
+        return revert_sync_batchnorm(MODELS.build(network)), cfg
+    except InputError:
+        raise
+    except Exception as error:  # a network's parts raise any exception on foreign arguments
+        found = " ".join(str(error).split())[:200]
+        remedy = "give the config of this checkpoint's training"
+        raise InputError(f"{config}: describes no network that can be built ({found}); {remedy}.") from error

@@ -16,6 +16,7 @@ from lib.errors import Fault, InputError
 from lib.options import Options, option
 from lib.parallel import evenly_spaced
 from lib.prediction.options import TestTimeOptions
+from lib.recipes.config_file import check_config, config_of
 from lib.run import Run, alone
 from lib.synthesis.target_camera import TargetCamera, files_in, is_known
 
@@ -59,9 +60,8 @@ class InferOptions(TestTimeOptions, InferInputs):
             checkpoint = str(run.best_checkpoint())
         sources = checkpoint if isinstance(checkpoint, list) else [checkpoint]
         options = replace(self, checkpoint=[str(fetch(source)) for source in sources])
-        for config, file in options.members():
-            if not config.is_file():
-                raise InputError(f"{config} does not exist (expected with {file}). Run 02_train for this run first.")
+        for config, _ in options.members():
+            check_config(config)
         if self.scales != "target":
             return options
         return replace(options, scales=[select_scale(run.folder, options.members()[0][1], self.data, self.device)])
@@ -71,9 +71,8 @@ class InferOptions(TestTimeOptions, InferInputs):
 
     def members(self) -> list[tuple[Path, Path]]:
         """Return config and file of each checkpoint; the config lies beside it, else it is the run's."""
-        files = [Path(file) for file in self.checkpoint or ()]
-        beside = [file.with_name("config.py") for file in files]
-        return [(own if own.is_file() else Run(self.out).config, file) for own, file in zip(beside, files, strict=True)]
+        files, ours = [Path(file) for file in self.checkpoint or ()], Run(self.out).config
+        return [(config_of(file, ours), file) for file in files]
 
     def source_images(self) -> list[Path]:
         """Return the augmented images to whose features those of the test images are aligned."""

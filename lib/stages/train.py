@@ -17,6 +17,7 @@ from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
 from lib.files import digest, digest_of, whole_file
 from lib.options import Options, Seed, option
+from lib.recipes.config_file import write_config
 from lib.run import Run, alone
 from lib.training import self_training
 from lib.training.config import build_config
@@ -93,7 +94,7 @@ def train(options: TrainOptions) -> Path:
     run.claim("train", options, options.overwrite, options.restart)
     best = run.best_checkpoint()
     if best is None or not run.is_done("train", options):
-        cfg.dump(run.config)
+        write_config(cfg, run.config)
         with run.recorded("train", options) as results:
             results["processes"] = hardware.processes
             launch(run, hardware, cfg.max_iters, cfg.num_workers)
@@ -106,6 +107,8 @@ def train(options: TrainOptions) -> Path:
             with whole_file(run.curves) as temporary:
                 figure.savefig(temporary, dpi=100)
             plt.close(figure)
+    elif not run.config.is_file():  # a training of an earlier version
+        write_config(cfg, run.config)
     return best
 
 

@@ -10,6 +10,7 @@ from lib import recipes
 from lib.errors import InputError
 from lib.files import read_yaml
 from lib.recipes import datasets, heads
+from lib.recipes.config_file import check_plain
 from lib.training import self_training as adaptation
 from lib.training.entries import check_recipe, override
 from lib.training.hardware import Hardware, device_entries
@@ -44,8 +45,8 @@ def build_config(
         work_dir: folder for checkpoints and logs.
 
     Raises:
-        InputError: unknown recipe, another kind of data set than the recipe is for, entries that are unknown, out of
-            range or do not go together, or weights that do not fit the network.
+        InputError: unknown recipe, another kind of data set than the recipe is for, entries that are unknown, no plain
+            values, out of range or do not go together, or weights that do not fit the network.
     """
     hardware, data = hardware or Hardware.detect(), Path(data).resolve()
     cfg = recipes.load(recipe)
@@ -72,6 +73,7 @@ def build_config(
         # Averaged weights with the last step's batch statistics would not belong together.
         cfg.custom_hooks.append(dict(type="EMAHook", **average, update_buffers=True))
     _set(cfg, device_entries(cfg, hardware, amp))
+    check_plain(cfg)
     return cfg
 
 
@@ -149,6 +151,7 @@ def _data(cfg: Config, data: Path) -> dict:
             num_workers=cfg.num_workers,
             persistent_workers=cfg.num_workers > 0,
             sampler=sampler,
+            collate_fn=dict(type="collate_for_transfer"),
             dataset=dict(**datasets.entry(kind, data, split), pipeline=pipeline),
         )
 
@@ -178,7 +181,7 @@ def _schedule(cfg: Config) -> dict:
 
 
 def _runtime(cfg: Config, seed: int) -> dict:
-    modules = ("data", "metric", "hooks", "finite")
+    modules = ("data", "transfer", "metric", "hooks", "finite", "runner")
     imports = ["lib.internimage", *(f"lib.training.{module}" for module in modules)]
     if heads.MASK2FORMER in repr(cfg.model):
         imports.insert(0, "lib.recipes.mask2former")
@@ -195,6 +198,7 @@ def _runtime(cfg: Config, seed: int) -> dict:
     )
     hooks = ("ResumeHook", "ProgressHook", "ValidateOnResumeHook", "FiniteHook")
     return dict(
+        runner_type="TrainingRunner",
         default_scope="mmseg",
         custom_imports=dict(imports=imports, allow_failed_imports=False),
         randomness=dict(seed=seed),

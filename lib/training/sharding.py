@@ -7,20 +7,20 @@ processes compute the same blocks at the same time; in validation that needs ima
 import torch
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from lib.internimage.blocks import Block
+from lib.internimage.checkpoints import formats
+from lib.training.runner import TrainingRunner
 
 _WHOLE = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @RUNNERS.register_module()
-class ShardedRunner(Runner):
+class ShardedRunner(TrainingRunner):
     """A runner that keeps the network whole, and on the CPU, until hooks' ``before_shard`` have set its weights."""
 
     def wrap_model(self, model_wrapper_cfg, model: nn.Module) -> nn.Module:
@@ -43,15 +43,14 @@ class ShardedRunner(Runner):
 
     def load_checkpoint(self, filename: str, map_location="cpu", strict: bool = True, revise_keys=()) -> dict:
         """Load whole weights into the sharded network; every process reads the file."""
-        checkpoint = _load_checkpoint(filename, map_location="cpu")
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        checkpoint = self.read_checkpoint(filename)
         states.set_model_state_dict(self.model, checkpoint["state_dict"], options=_WHOLE)
         return checkpoint
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         super().resume(filename, resume_optimizer=False)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)  # type: ignore[has-type]
-        state = _load_checkpoint(filename, map_location="cpu")["optimizer"]
+        state = formats.read(filename)["optimizer"]
         states.set_optimizer_state_dict(self.model, self.optim_wrapper.optimizer, state, options=_WHOLE)
 
     def save_checkpoint(self, *args, save_optimizer: bool = True, **kwargs) -> None:

@@ -12,13 +12,20 @@ import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 
+from lib.recipes.config_file import read_config
+from lib.training.processes import die_with_parent
+
 
 def work(config: str) -> None:
     """Train in this process, one of ``WORLD_SIZE``."""
-    from mmengine import Config
     from mmengine.registry import RUNNERS
 
-    cfg = Config.fromfile(config)
+    from lib.training.transfer import without_semaphores  # here, because torchrun needs no mmengine
+
+    die_with_parent()
+    os.register_at_fork(after_in_child=die_with_parent)  # data loaders
+    cfg = read_config(config)
+    without_semaphores(cfg)
     if cfg.env_cfg.dist_cfg.backend == "gloo":  # mmengine's own start would ask for a GPU
         torch.distributed.init_process_group("gloo")
     RUNNERS.build(cfg).train()

@@ -12,6 +12,7 @@ from lib.dataset.classes import CLASSES, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
 from lib.files import read_yaml
 from lib.prediction import selection
+from lib.recipes.config_file import write_config
 from lib.stages.infer import InferOptions, infer
 
 COUNT = len(CLASSES_WITH_BACKGROUND)
@@ -85,7 +86,7 @@ def run(sample, tmp_path_factory):
     options = {"scale": (96, 54), "crop_size": (48, 80)}
     cfg = build_config("demo", out / "augmented", options=options)
     (out / "train").mkdir()
-    cfg.dump(out / "train" / "config.py")
+    write_config(cfg, out / "train" / "config.json")
     init_default_scope("mmseg")
     for step in (1, 2, 3):
         torch.manual_seed(step)

@@ -15,6 +15,7 @@ import lib.internimage  # noqa: F401  registers its classes
 from lib import recipes
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND, IGNORE
 from lib.internimage import mmcv_ops
+from lib.recipes.config_file import write_config
 from lib.training.config import build_config
 
 COUNT = len(CLASSES_WITH_BACKGROUND)
@@ -133,10 +134,10 @@ def test_the_predictor_gives_probabilities(masks, tmp_path):
     from lib.prediction.predictor import Predictor
 
     cfg = build_config("demo_mask2former", tmp_path)
-    cfg.dump(tmp_path / "config.py")
+    write_config(cfg, tmp_path / "config.json")
     torch.save(masks.state_dict(), tmp_path / "weights.pth")
     image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-    run = tmp_path / "config.py", tmp_path / "weights.pth"
+    run = tmp_path / "config.json", tmp_path / "weights.pth"
     found = Predictor(*run, TestTimeOptions(flip=True)).probabilities(image)
     assert found.shape == (COUNT, 90, 160)
     assert_close(found.sum(0), torch.ones(90, 160), atol=1e-5, rtol=0)

@@ -17,7 +17,7 @@ from lib.run import Run
 from lib.stages.train import TrainOptions, scalars, train
 from lib.training.hardware import Hardware
 from lib.training.launcher import launch
-from tests.builders import QUICK, SMALL, kill_when, start, tree
+from tests.builders import QUICK, SMALL, in_worker, kill_when, start, tree
 
 
 @pytest.mark.slow
@@ -27,7 +27,7 @@ def test_training_leaves_checkpoint_config_and_curves(trained):
     assert best.name.startswith("best_mIoU_iter_")
     losses = scalars(trained)
     assert all(0 <= value <= 1 for value in losses["mIoU"][1])
-    assert (folder / "config.py").exists() and (folder / "curves.png").exists() and (folder / "train.log").exists()
+    assert (folder / "config.json").exists() and (folder / "curves.png").exists() and (folder / "train.log").exists()
     assert list(folder.glob("*/vis_data/events.out.tfevents*")), "scalars for TensorBoard"
     record = Run(trained).entry("train")
     assert record["results"]["val_mIoU"] == max(losses["mIoU"][1])
@@ -87,24 +87,35 @@ def test_two_processes_train_together_on_the_cpu(augmented, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_crash_is_told_in_the_process_own_words(processes, tmp_path):
+def test_a_crash_is_told_in_the_process_own_words(processes, tmp_path, monkeypatch):
     run = Run(tmp_path)
     run.train.mkdir()
-    run.config.write_text("import os; os.abort()")
+    in_worker("import os; os.abort()", tmp_path, monkeypatch)
     with pytest.raises(RuntimeError, match=r"train\.log") as crash:
         launch(run, Hardware(processes), 1, 0)
     assert "exit code -6 (SIGABRT)" in str(crash.value)
     said = str(crash.value)
-    assert "Fatal Python error: Aborted" in said and "config.py" in said
+    assert "Fatal Python error: Aborted" in said and "sitecustomize.py" in said
     assert "distributed" not in said, "how torchrun ended"
+
+
+FAULT = """
+from lib.errors import InputError
+from lib.recipes import config_file
+
+def read_config(path):
+    raise InputError("a.png: wrong.\\n  b.png: wrong.")
+
+config_file.read_config = read_config
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_fault_of_the_users_is_told_alone(processes, tmp_path):
+def test_a_fault_of_the_users_is_told_alone(processes, tmp_path, monkeypatch):
     run = Run(tmp_path)
     run.train.mkdir()
-    run.config.write_text("raise __import__('lib.errors').errors.InputError('a.png: wrong.\\n  b.png: wrong.')")
+    in_worker(FAULT, tmp_path, monkeypatch)
     with pytest.raises(InputError) as fault:
         launch(run, Hardware(processes), 1, 0)
     assert str(fault.value) == "a.png: wrong.\n  b.png: wrong."

@@ -4,15 +4,15 @@ import shutil
 
 import pytest
 import torch
-from mmengine import Config
 
 from lib.errors import InputError
+from lib.recipes.config_file import read_config, write_config
 from lib.run import Run
 from lib.stages.train import TrainOptions, train
 from lib.training.config import build_config
 from lib.training.hardware import Hardware, mixed_precision
 from lib.training.launcher import launch
-from tests.builders import SMALL
+from tests.builders import SMALL, in_worker
 
 NAME = "backbone.levels.0.blocks.0.dcn.input_proj.weight"
 STILL = {**SMALL, "max_iters": 4, "warmup_iters": 0, "val_interval": 2}
@@ -33,7 +33,7 @@ def run(augmented, folder, processes=1, **options):
     )
     cfg.train_dataloader.dataset.pipeline[2:-1] = [dict(type="Resize", scale=(160, 96), keep_ratio=False)]
     run.train.mkdir(parents=True, exist_ok=True)
-    cfg.dump(run.config)
+    write_config(cfg, run.config)
     launch(run, hardware, 4, 0)
     return saved(folder, 4)
 
@@ -90,7 +90,7 @@ def test_averages_are_kept_and_used(averaged):
 def test_inference_uses_the_average(averaged):
     from lib.prediction.network import Network
 
-    used = Network(averaged / "train" / "config.py", averaged / "train" / "iter_4.pth").model.state_dict()
+    used = Network(Run(averaged).config, averaged / "train" / "iter_4.pth").model.state_dict()
     assert all(torch.equal(used[name], value) for name, value in weights(saved(averaged, 4)).items())
 
 
@@ -109,17 +109,29 @@ CRASH = """
 import os
 from pathlib import Path
 
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from lib.recipes import config_file
+
+read_config = config_file.read_config
 
 
-@HOOKS.register_module()
-class Crash(Hook):
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        mark = Path(runner.work_dir) / f"crash-{runner.iter}"
-        if mark.exists():
-            mark.unlink()
-            os.abort()
+def read_and_add_hook(path):
+    from mmengine.hooks import Hook
+    from mmengine.registry import HOOKS
+
+    @HOOKS.register_module()
+    class Crash(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            mark = Path(runner.work_dir) / f"crash-{runner.iter}"
+            if mark.exists():
+                mark.unlink()
+                os.abort()
+
+    cfg = read_config(path)
+    cfg.custom_hooks.append(dict(type="Crash"))
+    return cfg
+
+
+config_file.read_config = read_and_add_hook
 """
 
 
@@ -127,13 +139,10 @@ def crashing(averaged, folder, monkeypatch, *iterations):
     """Run a training like the one in ``averaged`` that native code brings down before these iterations (from 0)."""
     run = Run(folder)
     run.train.mkdir(parents=True)
-    (folder / "crash_hook.py").write_text(CRASH)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    cfg = Config.fromfile(averaged / "train" / "config.py")
+    in_worker(CRASH, folder, monkeypatch)
+    cfg = read_config(Run(averaged).config)
     cfg.work_dir = str(run.train)
-    cfg.custom_imports.imports.append("crash_hook")
-    cfg.custom_hooks.append(dict(type="Crash"))
-    cfg.dump(run.config)
+    write_config(cfg, run.config)
     for iteration in iterations:
         (run.train / f"crash-{iteration}").touch()
     launch(run, Hardware(), 4, 0)

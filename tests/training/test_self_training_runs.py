@@ -156,7 +156,7 @@ def same(a, b):
 @pytest.mark.slow
 def test_the_teacher_is_what_inference_loads(bent, adapted):
     best = Run(adapted).best_checkpoint()
-    network = Network(adapted / "train" / "config.py", best)
+    network = Network(Run(adapted).config, best)
     assert same(dict(network.model.state_dict()), saved(adapted, best.name)[0])
     teacher, student = saved(adapted)
     assert student.pop("teacher.steps") == 4 and student.pop("shares.source").sum() == pytest.approx(1)

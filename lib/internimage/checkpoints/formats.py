@@ -3,6 +3,7 @@
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _RENAMED = (
     (re.compile(r"(\bblocks\.\d+)\.layer_scale([12])$"), r"\1.gamma\2"),  # the release for transformers
 )
 
+_LEVELS = 4  # of mappings around the weights; a file may hold a mapping that holds itself
+_ARCHIVE = b"PK\x03\x04"
 _LAYER_SCALE = re.compile(r"\bblocks\.\d+\.gamma[12]$")
 
 
@@ -61,14 +64,16 @@ def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], s
     Raises:
         InputError: the file cannot be read without running code, or has no weights or not the average.
     """
-    content = _read(path)
+    content = read(path, _STUBBED)
     # mmengine saves the average under `state_dict` and the weights themselves under `ema_state_dict`.
     is_average = _holds_mapping(content, "ema_state_dict")
     keys = (EMA_KEY, *WEIGHTS_KEYS) if ema else (*WEIGHTS_KEYS, EMA_KEY)
     key = ""
-    while inner := next((name for name in keys if _holds_mapping(content, name)), ""):
-        key = inner
-        content = content[key]
+    for _ in range(_LEVELS):
+        inner = next((name for name in keys if _holds_mapping(content, name)), "")
+        if not inner:
+            break
+        key, content = inner, content[inner]
         is_average = is_average or key == EMA_KEY
     found = _tensors(content, path)
     for prefix in PREFIXES:
@@ -86,23 +91,62 @@ def weights(path: Path, ema: bool) -> tuple[dict[str, Tensor], dict[str, str], s
     return tensors, left_out, key, len(tensors.keys() - found.keys())
 
 
-def _read(path: Path):
+def read(path: str | Path, stubbed: Iterable[str] = (), remedy: str = ""):
+    """Return the content of a checkpoint, on the CPU; run no code of the file.
+
+    Args:
+        path: the file.
+        stubbed: names of classes and functions whose objects become empty ones instead of being refused.
+        remedy: advice where the file holds more than data; "": to convert it.
+
+    Raises:
+        InputError: the file is damaged, or holds more than data.
+    """
+    path = Path(path)
+    if fault := damage(path):
+        raise InputError(f"{path}: {fault}; copy or download it again, or give another one.")
     try:
-        mmap = zipfile.is_zipfile(path)  # the format before torch 1.6 is no archive and cannot be mapped
-        with torch.serialization.safe_globals([(_Stub, name) for name in _STUBBED]):
+        mmap = bool(stubbed) and zipfile.is_zipfile(path)  # what is not an archive cannot be mapped
+        with torch.serialization.safe_globals([(_Stub, name) for name in stubbed]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except Exception as error:  # torch.load raises nearly any exception for a foreign or cut file
         if isinstance(error, pickle.UnpicklingError) and (refused := re.search(r"GLOBAL (\S+)", str(error))):
-            raise InputError(
-                f"{path}: holds more than weights, and reading it would run code (it asks for {refused[1]}); if you "
-                f"trust its source, convert it: fisheye convert {path} {path.with_name(path.stem + '_weights.pth')}"
-            ) from None
-        raise InputError(
-            f"{path}: cut short, or not a checkpoint ({path.stat().st_size} bytes; expected a file written by "
-            "torch.save); copy or download it again."
-        ) from error
+            converted = path.with_name(f"{path.stem}_weights.pth")
+            remedy = remedy or f"if you trust its source, convert it: fisheye convert {path} {converted}"
+            found = f"holds more than weights, and reading it would run code (it asks for {refused[1]})"
+            raise InputError(f"{path}: {found}; {remedy}") from None
+        raise InputError(f"{path}: {_no_checkpoint(path)}; copy or download it again, or give another one.") from error
+
+
+def damage(path: Path, old_format: bool = True) -> str:
+    """Return the fault of a file that is cut short or changed, "" without one.
+
+    Archives, the format since torch 1.6, are compared with their checksums. Older files, allowed with ``old_format``,
+    have none.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_ARCHIVE)) != _ARCHIVE:
+                return "" if old_format and file.read(1) else _no_checkpoint(path)
+    except IsADirectoryError:
+        return "a folder (expected a file written by torch.save)"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error):
+        return _no_checkpoint(path)
+    return f"damaged (the checksum of its part {damaged} is another)" if damaged else ""
+
+
+def _no_checkpoint(path: Path) -> str:
+    return f"cut short, or not a checkpoint ({path.stat().st_size} bytes; expected a file written by torch.save)"
 
 
 def _tensors(content, path: Path) -> dict[str, Tensor]:
