@@ -19,7 +19,7 @@ from lib.errors import InputError
 from lib.run import STAGES
 from lib.tools.commands import SIZE, TOOLS
 
-_OWN = ("data", "out", "overwrite")  # options of stages that `fisheye run` has itself
+_OWN = ("data", "out", "overwrite", "restart")  # options of stages that `fisheye run` has itself
 
 
 class _Program(click.Group):
@@ -93,8 +93,9 @@ class _RunCommand(click.Command):
     help="Set an option; VALUE is YAML, as in -p max_iters 2000.",
 )
 @click.option("--warm-start", type=int, default=0, metavar="ITERS", help="First train on the resized source.")
-@click.option("--resume", is_flag=True, help="Skip the stages that are done.")
-@click.option("--overwrite", is_flag=True, help="Replace earlier results.")
+@click.option("--resume", is_flag=True, help="Skip the stages that are done; redo those whose inputs changed.")
+@click.option("--overwrite", is_flag=True, help="Replace results of other options or inputs.")
+@click.option("--restart", is_flag=True, help="Begin the chosen stages anew, whatever results there are.")
 def run(recipe: str | None, parameters: dict, **given: Any) -> None:
     """Execute the notebooks: from images to a checked submission.csv."""
     from lib.pipeline import run_notebooks

@@ -88,6 +88,10 @@ class Options:
         """Return the digests, by name, of the files that results are made from."""
         return {}
 
+    def is_whole(self) -> bool:
+        """Return whether every file that a finished stage has written, or names in its tables, is there."""
+        return True
+
     def resolved(self) -> Self:
         """Return the options after choices that depend on data; without such choices, these options."""
         return self

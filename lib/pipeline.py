@@ -61,6 +61,7 @@ def run_notebooks(
     warm_start: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    restart: bool = False,
 ) -> Run:
     """Execute the notebooks from stage ``first`` to stage ``last``.
 
@@ -68,7 +69,9 @@ def run_notebooks(
         parameters: options by name; each goes to every stage that has it.
         warm_start: iterations of a training on the resized source, in ``out/warm_start``, that the training
             starts from; 0: none.
-        resume: skip the stages that are done.
+        resume: skip the stages that are done, and replace the results of those whose inputs changed.
+        overwrite: replace results of other options or inputs.
+        restart: begin anew, whatever results there are.
 
     Raises:
         InputError: an option that no stage has, a value that is not allowed, or an unknown recipe.
@@ -81,39 +84,49 @@ def run_notebooks(
     given = {name: _absolute(name, value) for name, value in (parameters or {}).items()}
     given |= {"data": str(Path(data).resolve()), "out": str(run.folder)}
     _check(given, chosen)
-    _check_warm_start(run, chosen, given, warm_start, overwrite)
-    if warm_start:
-        given["load_from"] = str(_warm_start(run, given, warm_start, overwrite))
-    for number, name in enumerate(chosen, 1):
-        stage, title = STAGES[name], f"[{number}/{len(chosen)}] {Path(STAGES[name].notebook).stem}"
-        target = run.notebooks / stage.notebook
-        if resume and _is_done(run, name, stage.options.collect(given)):
-            print(f"{title}: done before, skipped", flush=True)
-            _failed(target).unlink(missing_ok=True)
-            continue
-        print(f"{title} ...", flush=True)
-        start = time.perf_counter()
-        values = {key: value for key, value in given.items() if key in stage.options.names()}
-        if overwrite and "overwrite" in stage.options.names():
-            values["overwrite"] = True
-        _execute(notebooks_folder() / stage.notebook, target, values, run, name)
-        print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
+    _check_warm_start(run, chosen, given, warm_start, overwrite or restart)
+    with run.locked("pipeline"):
+        if warm_start:
+            given["load_from"] = str(_warm_start(run, given, warm_start, overwrite, restart))
+        _run_stages(run, chosen, given, resume and not restart, overwrite, restart)
     return run
 
 
-def _is_done(run: Run, name: str, options: Any) -> bool:
-    """Return whether a stage is done; no, where an input is missing: the stage then says which."""
+def _run_stages(
+    run: Run, chosen: list[str], given: Mapping[str, Any], resume: bool, overwrite: bool, restart: bool
+) -> None:
+    for number, name in enumerate(chosen, 1):
+        stage, title = STAGES[name], f"[{number}/{len(chosen)}] {Path(STAGES[name].notebook).stem}"
+        target = run.notebooks / stage.notebook
+        done, changes = _state(run, name, stage.options.collect(given)) if resume else (False, "")
+        if done:
+            print(f"{title}: done before, skipped", flush=True)
+            _failed(target).unlink(missing_ok=True)
+            continue
+        print(f"{title} ..." + (f" again: {changes}" if changes else ""), flush=True)
+        start = time.perf_counter()
+        values = {key: value for key, value in given.items() if key in stage.options.names()}
+        replaced = {"overwrite": overwrite or bool(changes), "restart": restart}
+        values |= {key: True for key, value in replaced.items() if value and key in stage.options.names()}
+        _execute(notebooks_folder() / stage.notebook, target, values, run, name)
+        print(f"{title}: {time.perf_counter() - start:.0f} s, see {target}", flush=True)
+
+
+def _state(run: Run, name: str, options: Any) -> tuple[bool, str]:
+    """Return whether a stage is done, and which inputs changed; neither where one is missing: the stage says which."""
     try:
-        return run.entry(name) is not None and run.is_done(name, options.resolved())
+        options = options.resolved()
+        done = run.is_done(name, options)
+        return done, "" if done else run.changes(name, options)
     except InputError:
-        return False
+        return False, ""
 
 
 def _check(given: Mapping[str, Any], chosen: list[str]) -> None:
     """Raise InputError for unknown options and values that are not allowed, before anything is touched."""
     known = {name for stage in STAGES.values() for name in stage.options.names()}
     if unknown := sorted(set(given) - known):
-        listed = ", ".join(sorted(known - {"data", "out", "overwrite"}))
+        listed = ", ".join(sorted(known - {"data", "out", "overwrite", "restart"}))
         close = "".join(f"did you mean {name}? " for name in get_close_matches(unknown[0], known, 1))
         raise InputError(f"option {unknown[0]!r} is in none of the notebooks ({close}There are: {listed})")
     for stage in STAGES.values():
@@ -137,14 +150,20 @@ def _check_warm_start(run: Run, chosen: list[str], given: Mapping[str, Any], ite
         )
 
 
-def _warm_start(run: Run, given: Mapping[str, Any], iters: int, overwrite: bool) -> Path | None:
+def _warm_start(run: Run, given: Mapping[str, Any], iters: int, overwrite: bool, restart: bool) -> Path | None:
     """Train on the resized source, which is easier to learn from at first; return the best checkpoint."""
     shared: dict[str, Any] = {name: given[name] for name in _WARM_START if name in given}
     if options := shared.get("options"):
         shared["options"] = {k: v for k, v in options.items() if not str(k).startswith("self_training.")}
     shared |= {"augment": False, "max_iters": iters}
     done = run_notebooks(
-        given["data"], run.warm_start, last="train", parameters=shared, resume=not overwrite, overwrite=overwrite
+        given["data"],
+        run.warm_start,
+        last="train",
+        parameters=shared,
+        resume=True,
+        overwrite=overwrite,
+        restart=restart,
     )
     return done.best_checkpoint()
 

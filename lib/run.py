@@ -1,27 +1,26 @@
 """The run folder: its files, the record of its stages, and when a stage is done."""
 
+import functools
 import os
 import platform
-import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, Protocol, TypeVar
 
 from lib import files
+from lib.claims import INPUTS, changed, changed_inputs, claim, placeless, placeless_names
 from lib.errors import InputError
-from lib.files import digest_of, read_json, read_yaml, write_json, write_yaml
+from lib.files import digest_of, read_json, read_yaml, write_yaml
 from lib.options import Options
 
 STAGES = ("augment", "train", "infer", "submit")
 """The stages in their order; a notebook for each."""
 
-_SHOWN = 3  # changed inputs that a message names
+_NOTEBOOKS = {stage: f"{number:02d}_{stage}" for number, stage in enumerate(STAGES, 1)}
 
 
 class Run:
@@ -47,22 +46,49 @@ class Run:
     def is_done(self, stage: str, options: Options) -> bool:
         """Return whether a stage is done; ``options`` are its resolved ones."""
         entry = self.entry(stage)
-        if entry is None or _changed(entry["parameters"], options.identity(), options.defaults()):
+        if entry is None or changed(entry["parameters"], options.identity(), options.defaults()):
             return False
-        return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage)
+        return entry["inputs"] == digest_of(options.inputs()) and self._has_results(stage) and options.is_whole()
 
-    def claim(self, stage: str, options: Options, overwrite: bool = False) -> Path:
+    def need(self, stage: str) -> None:
+        """Raise InputError unless a stage finished; say which file or folder is missing."""
+        if self.entry(stage):
+            return
+        folder, again = self._folder(stage), f"Run {_NOTEBOOKS[stage]} for this run folder first."
+        if not folder.is_dir():
+            raise InputError(f"{folder} is missing. {again}")
+        if not self._record.exists():
+            remedy = f"Copy it with the run folder, or run {_NOTEBOOKS[stage]} again, which keeps finished files."
+            raise InputError(f"{self._record} is missing, though {folder} is there. {remedy}")
+        raise InputError(f"{folder} is unfinished. {again}")
+
+    def changes(self, stage: str, options: Options) -> str:
+        """Return a sentence that names the changed inputs of a stage's results; empty for none or other options."""
+        if stage == "submit":
+            entry = self.entry(stage)
+            same = entry is None or entry["inputs"] == digest_of(options.inputs())
+            return "" if same else f"{self.submission} was made from other tables or masks"
+        return changed_inputs(self._folder(stage), options.identity(), options.inputs(), options.defaults())
+
+    def claim(self, stage: str, options: Options, overwrite: bool = False, restart: bool = False) -> Path:
         """Create the stage's folder, or keep one of the same options and inputs to continue an interrupted stage.
 
         Args:
             stage: ``augment``, ``train`` or ``infer``.
             options: its resolved options.
-            overwrite: see :func:`claim`, which says what is refused.
+            overwrite, restart: see :func:`claim`, which says what is refused. From a replacement on, neither this stage
+                nor a later one counts as finished.
         """
-        folder = claim(self._folder(stage), options.identity(), options.inputs(), overwrite, options.defaults())
-        if overwrite and stage == "infer" and self.visualization.exists():
-            shutil.rmtree(self.visualization)
-        return folder
+        return claim(
+            self._folder(stage),
+            options.identity(),
+            options.inputs(),
+            overwrite,
+            options.defaults(),
+            restart,
+            attached=[self.visualization] if stage == "infer" else [],
+            forget=lambda: self._forget(stage),
+        )
 
     @contextmanager
     def recorded(self, stage: str, options: Options) -> Iterator[dict]:
@@ -71,10 +97,7 @@ class Run:
         From the block's beginning neither this stage nor a later one counts as finished. The yielded dict takes plain
         values worth keeping, such as scores.
         """
-        record = read_yaml(self._record)
-        kept = {name: entry for name, entry in record.items() if name not in STAGES[STAGES.index(stage) :]}
-        if kept != record:
-            write_yaml(self._record, kept)
+        kept = self._forget(stage)
         results: dict[str, Any] = {}
         made_from, start = digest_of(options.inputs()), time.perf_counter()
         yield results
@@ -90,12 +113,27 @@ class Run:
     def digests(self, paths: Iterable[str | Path], root: str | Path) -> dict[str, str]:
         """Return the digests of files by their path relative to ``root``; unchanged files are not read again."""
         found = files.digests(paths, self.folder / "digests.json")
-        return {os.path.relpath(path, root): value for path, value in found.items()}
+        return placeless_names({os.path.relpath(path, root): value for path, value in found.items()})
+
+    def made_from(self, stage: str) -> set[str]:
+        """Return the digests of the inputs of a stage's results; empty where none are recorded."""
+        return set(read_json(self._folder(stage) / INPUTS).values())
+
+    @contextmanager
+    def locked(self, work: str = "stage") -> Iterator[None]:
+        """Keep other processes from the same ``work`` ("stage" or "pipeline") in this folder; sweep what died there.
+
+        Raises:
+            InputError: another process is at it; names its number, its machine and its start.
+        """
+        with files.locked(self.folder / f".{work}.lock"):
+            files.sweep(self.folder)
+            yield
 
     def digest(self, stage: str) -> str:
         """Return the digest of a finished stage's parameters and inputs, an input of the stages that follow."""
         entry = self.entry(stage) or {}
-        return digest_of([entry.get("parameters"), entry.get("inputs")])
+        return digest_of([placeless(entry.get("parameters")), entry.get("inputs")])
 
     def checkpoints(self) -> list[Path]:
         """Return the training's checkpoints, one per iteration, oldest first."""
@@ -110,6 +148,14 @@ class Run:
     def last_checkpoint(self) -> Path | None:
         """Return the checkpoint from which the training resumes."""
         return max(self.train.glob("iter_*.pth"), key=iteration, default=None)
+
+    def _forget(self, stage: str) -> dict:
+        """Remove a stage and those after it from the record; return what stays."""
+        record = read_yaml(self._record)
+        kept = {name: entry for name, entry in record.items() if name not in STAGES[STAGES.index(stage) :]}
+        if kept != record:
+            write_yaml(self._record, kept)
+        return kept
 
     def _folder(self, stage: str) -> Path:
         return {"augment": self.augmented, "train": self.train, "infer": self.masks}[stage]
@@ -127,54 +173,24 @@ def iteration(checkpoint: Path) -> int:
     return int(checkpoint.stem.rpartition("_")[2])
 
 
-def claim(
-    folder: str | Path,
-    parameters: Mapping,
-    inputs: Mapping[str, str] | None = None,
-    overwrite: bool = False,
-    defaults: Mapping | None = None,
-) -> Path:
-    """Create a folder of results, or keep one that the same parameters and inputs made.
-
-    ``parameters.yaml`` and ``inputs.json`` in the folder record both.
-
-    Args:
-        folder: created when missing.
-        parameters: plain values that determine the folder's files.
-        inputs: digests of what the files are made from, by name.
-        overwrite: delete what the folder holds, instead of keeping or refusing it.
-        defaults: values of parameters that the folder's version of the program did not have yet.
-
-    Raises:
-        InputError: the folder holds results of other parameters or inputs (names those that differ), or files of
-            another origin.
-    """
-    folder, inputs = Path(folder), dict(inputs or {})
-    note, made_from = folder / "parameters.yaml", folder / "inputs.json"
-    if folder.exists() and not note.exists() and set(folder.iterdir()) - {made_from}:
-        raise InputError(f"{folder} holds files that no run of this stage made. Choose another output folder.")
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    if not note.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(made_from, inputs)
-        write_yaml(note, parameters)
-        return folder
-    before, remedy = read_yaml(note), "Choose another output folder, or pass overwrite=True (--overwrite)"
-    if names := _changed(before, parameters, defaults):
-        found = "; ".join(f"{name}: {before.get(name)!r} there, {parameters.get(name)!r} now" for name in names)
-        raise InputError(f"{folder} holds results made with other parameters ({found}). {remedy} to replace them.")
-    if names := _changed(read_json(made_from), inputs):
-        found = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        raise InputError(f"{folder} holds results made from other inputs (changed: {found}). {remedy} to replace them.")
-    return folder
+class _StageOptions(Protocol):
+    @property
+    def out(self) -> str: ...
 
 
-def _changed(before: Mapping, now: Mapping, defaults: Mapping | None = None) -> list[str]:
-    """Return the names whose values differ."""
-    latter = yaml.safe_load(yaml.safe_dump(dict(now)))
-    former = {name: value for name, value in (defaults or {}).items() if name in latter} | dict(before)
-    return [name for name in former | latter if former.get(name) != latter.get(name)]
+_Given = TypeVar("_Given", bound=_StageOptions)
+_Result = TypeVar("_Result")
+
+
+def alone(stage: Callable[[_Given], _Result]) -> Callable[[_Given], _Result]:
+    """Let a stage's function run only while no other stage runs in its run folder."""
+
+    @functools.wraps(stage)
+    def locked(options: _Given) -> _Result:
+        with Run(options.out).locked():
+            return stage(options)
+
+    return locked
 
 
 def environment() -> dict:

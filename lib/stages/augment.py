@@ -3,6 +3,7 @@
 With ``copies=0`` training transforms its crops itself; the folder then holds what that needs.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from lib.errors import InputError
 from lib.files import read_yaml, whole_file
 from lib.options import Options, option
 from lib.parallel import in_threads
-from lib.run import Run
+from lib.run import Run, alone
 from lib.synthesis.estimate import TargetEstimate, estimate_target
 from lib.synthesis.params import AugmentParams
 
@@ -61,7 +62,10 @@ class AugmentOptions(Options):
         1, "versions per training image; from 2 on, more for rare classes; 0: training transforms its own crops"
     )
     seed: Annotated[int, Ge(0)] = option(0, "seed of all random parameters")
-    overwrite: bool = option(False, "replace earlier results, whichever options made them", identity=False)
+    overwrite: bool = option(
+        False, "replace results of other options or inputs; the same ones are continued", identity=False
+    )
+    restart: bool = option(False, "begin anew, whatever results there are", identity=False)
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,6 +73,13 @@ class AugmentOptions(Options):
             raise InputError(f"source_fov_deg: {self.source_fov_deg} (expected: {self.expected('source_fov_deg')})")
         if self.copies == 0 and not self.augment:
             raise InputError("copies: 0 (expected: 1 or more without augment)")
+
+    def is_whole(self) -> bool:
+        """Return whether the tables and all files that they name are there; a moved data set's are not."""
+        folder = Run(self.out).augmented
+        tables = [split for split in _READ if (folder / f"{split}.csv").is_file()]
+        items = [item for split in tables for item in layout.read_split(folder, split)]
+        return tables == list(_READ) and all(file.exists() for i in items for file in (i.image, i.label) if file)
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the files that the augmented set is made from."""
@@ -79,6 +90,7 @@ class AugmentOptions(Options):
         return Run(self.out).digests([*tables, *files, *cameras], self.data)
 
 
+@alone
 def augment(options: AugmentOptions) -> Path:
     """Write the augmented set into the run folder; an interrupted run continues, the same seed gives the same files.
 
@@ -92,7 +104,7 @@ def augment(options: AugmentOptions) -> Path:
     run = Run(options.out)
     cameras = _read_cameras(options.cameras_file) if options.cameras_file else None
     layout.check(options.data, _READ)
-    folder = run.claim("augment", options, options.overwrite)
+    folder = run.claim("augment", options, options.overwrite, options.restart)
     if run.is_done("augment", options):
         return folder
     with run.recorded("augment", options) as results:
@@ -117,13 +129,14 @@ def augment(options: AugmentOptions) -> Path:
         weights = rare_class_weights(train_items)
         for split in SPLITS:
             copies = options.copies if split == "train_source" else 1
-            images = list(_images(options.data, split, copies, options.seed, weights))
+            images = list(_images(options.data, folder, split, copies, options.seed, weights))
             if copies:
                 in_threads(partial(_write_image, folder, render), images, split)
             rows = [row for _, _, row in images]
             layout.write_table(folder / f"{split}.csv", list(rows[0]), [list(row.values()) for row in rows])
             results[split] = len(images)
-        frames = [(item.id, item.image.resolve()) for item in targets]
+        frames = [(item.id, _relative(item.image, folder)) for item in targets]
+        results["data"] = str(Path(options.data).resolve())
         layout.write_table(folder / "train_target.csv", layout.SPLITS["train_target"], frames)
     return folder
 
@@ -144,7 +157,7 @@ def _resize(size: tuple[int, int], image: np.ndarray, label: np.ndarray, params:
     return image, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _images(data: str, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Image]:
+def _images(data: str, folder: Path, split: str, copies: int, seed: int, weights: dict[str, float]) -> Iterator[_Image]:
     """Yield the images of a split: their origin, their parameters, and their row of the table."""
     items = layout.read_split(data, split)
     for item, number in zip(items, copies_per_item(items, copies, weights), strict=True):
@@ -152,7 +165,7 @@ def _images(data: str, split: str, copies: int, seed: int, weights: dict[str, fl
         weight = {"weight": round(weights[item.id] * len(items) / max(1, number), 6)} if split == "train_source" else {}
         if not number:
             assert item.label
-            paths = {"img_path": str(item.image.resolve()), "gt_path": str(item.label.resolve())}
+            paths = {"img_path": _relative(item.image, folder), "gt_path": _relative(item.label, folder)}
             yield item, AugmentParams.neutral(), {"id": item.id} | paths | weight
         for copy in range(number):
             name = item.id if copies == 1 else f"{item.id}_{copy}"
@@ -160,6 +173,11 @@ def _images(data: str, split: str, copies: int, seed: int, weights: dict[str, fl
             params = AugmentParams.sample(np.random.default_rng([seed, crc32(item.id.encode()), copy]))
             paths = {"img_path": f"./{split}_image/{name}.png", "gt_path": f"./{split}_gt/{name}.png"}
             yield item, params, {"id": name} | paths | params.to_row() | weight
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Return a path that stays right when data set and run folder move together, as in a copied project."""
+    return os.path.relpath(file.resolve(), folder.resolve())
 
 
 def _write_image(folder: Path, render: Callable, planned: _Image) -> None:

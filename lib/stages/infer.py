@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from lib.dataset import image_files, layout
 from lib.diagnostics import plots
-from lib.errors import InputError
+from lib.errors import Fault, InputError
 from lib.options import Options, option
 from lib.parallel import evenly_spaced
 from lib.prediction.options import TestTimeOptions
-from lib.run import Run
+from lib.run import Run, alone
 from lib.synthesis.target_camera import TargetCamera, files_in, is_known
 
 _STATISTICS_IMAGES = 32  # images from which statistics are taken
@@ -36,7 +36,11 @@ class InferInputs(Options):
 class InferOptions(TestTimeOptions, InferInputs):
     """Options of stage 03."""
 
-    overwrite: bool = option(False, "replace earlier results, whichever options made them", identity=False)
+    overwrite: bool = option(
+        False, "replace results of other options or inputs; the same ones are continued", identity=False
+    )
+    restart: bool = option(False, "begin anew, whatever results there are", identity=False)
+    other_data: bool = option(False, "accept another data set than the run was made for", identity=False)
 
     def resolved(self) -> InferOptions:
         """Return the options with the files of the checkpoints, and the scales that "target" chooses."""
@@ -50,10 +54,8 @@ class InferOptions(TestTimeOptions, InferInputs):
         if checkpoint == "target":
             checkpoint = str(select(run.folder, self.data, self.device))
         elif checkpoint is None:
-            best = run.best_checkpoint() if run.entry("train") else None
-            if best is None:
-                raise InputError(f"{run.train} is missing or unfinished. Run 02_train for this run folder first.")
-            checkpoint = str(best)
+            run.need("train")
+            checkpoint = str(run.best_checkpoint())
         sources = checkpoint if isinstance(checkpoint, list) else [checkpoint]
         options = replace(self, checkpoint=[str(fetch(source)) for source in sources])
         for config, file in options.members():
@@ -74,6 +76,11 @@ class InferOptions(TestTimeOptions, InferInputs):
         items = layout.read_split(Run(self.out).augmented, "train_source") if self.feature_alignment else []
         return evenly_spaced([item.image for item in items], _STATISTICS_IMAGES)
 
+    def is_whole(self) -> bool:
+        """Return whether every test image has its mask and its picture."""
+        run, items = Run(self.out), layout.read_split(self.data, "test")
+        return all(path.exists() for item in items for path in _results(run, item))
+
     def needs_camera(self) -> bool:
         return bool(self.rectified_views or self.apply_overlay)
 
@@ -90,6 +97,7 @@ class InferOptions(TestTimeOptions, InferInputs):
         return run.digests([data / "test.csv", *images], data) | run.digests(files, run.folder)
 
 
+@alone
 def infer(options: InferOptions) -> Path:
     """Write one class-id PNG per test image to ``masks``, and a picture of it to ``visualization``; return ``masks``.
 
@@ -102,27 +110,45 @@ def infer(options: InferOptions) -> Path:
     from lib.prediction.predictor import Predictor  # here, because mmseg takes seconds to import
 
     run, options = Run(options.out), options.resolved()
+    check_target(options)
     layout.check(options.data, ("test",))
     items = layout.read_split(options.data, "test")
     target = TargetCamera.read(run.augmented) if options.needs_camera() else None
-    results = {item.id: (run.visualization / f"{item.id}.jpg", run.masks / f"{item.id}.png") for item in items}
-
-    def unfinished() -> list[layout.Item]:
-        return [item for item in items if not all(path.exists() for path in results[item.id])]
-
-    if run.is_done("infer", options) and not unfinished() and not options.overwrite:
+    if run.is_done("infer", options) and not options.restart:
         return run.masks
     member, *more = options.members()
     frames = evenly_spaced([item.image for item in items], _STATISTICS_IMAGES)
     predictor = Predictor(*member, options, more=more, target=target, frames=frames, source=options.source_images())
-    run.claim("infer", options, options.overwrite)  # last, because it deletes
+    run.claim("infer", options, options.overwrite, options.restart)  # last, because it deletes
     with run.recorded("infer", options) as record:
-        todo = unfinished()
+        todo = [item for item in items if not all(path.exists() for path in _results(run, item))]
         with tqdm(desc="infer", unit="image", total=len(items), initial=len(items) - len(todo), mininterval=1) as bar:
             for item, image, label in predictor.label_items(todo):
-                picture, mask = results[item.id]
+                picture, mask = _results(run, item)
                 plots.write_picture(picture, plots.blend_label(image, label))
                 image_files.write_png(mask, label)  # last: a mask has a picture of its own
                 bar.update()
-        record.update(images=len(items), device=options.torch_device())
+        record.update(data=str(Path(options.data).resolve()), images=len(items), device=options.torch_device())
     return run.masks
+
+
+def check_target(options: InferOptions) -> None:
+    """Raise InputError where ``data`` is another data set than the run was made for, unless ``other_data`` is set.
+
+    A data set is known by its target frames: at least half of them were there when 01_augment ran.
+    """
+    run = Run(options.out)
+    known = run.made_from("augment")
+    if options.other_data or not known:
+        return
+    has_frames = (Path(options.data) / "train_target.csv").is_file()
+    frames = [item.image for item in layout.read_split(options.data, "train_target")] if has_frames else []
+    shared = sum(value in known for value in run.digests(frames, options.data).values())
+    if shared * 2 < len(frames) or not shared:
+        made_for = (run.entry("augment") or {}).get("results", {}).get("data", "another data set")
+        found = f"{shared} of its {len(frames)} target frames are those that {run.augmented} was made for ({made_for})"
+        raise InputError(Fault(options.data, found, "Correct data, or pass other_data=True (-p other_data true)."))
+
+
+def _results(run: Run, item: layout.Item) -> tuple[Path, Path]:
+    return run.visualization / f"{item.id}.jpg", run.masks / f"{item.id}.png"

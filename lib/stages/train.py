@@ -13,10 +13,9 @@ from lib import recipes
 from lib.dataset import layout
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
-from lib.errors import InputError
 from lib.files import digest, digest_of, whole_file
 from lib.options import Options, option
-from lib.run import Run
+from lib.run import Run, alone
 from lib.training import self_training
 from lib.training.config import build_config
 from lib.training.hardware import Hardware
@@ -51,7 +50,10 @@ class TrainOptions(Options):
     options: dict | None = option(
         None, 'changes of entries of the recipe, such as {"optim_wrapper.optimizer.lr": 1e-4}'
     )
-    overwrite: bool = option(False, "replace an earlier training, whichever options made it", identity=False)
+    overwrite: bool = option(
+        False, "replace results of other options or inputs; the same ones are continued", identity=False
+    )
+    restart: bool = option(False, "begin anew, whatever results there are", identity=False)
 
     def __post_init__(self):
         super().__post_init__()
@@ -66,6 +68,7 @@ class TrainOptions(Options):
         return {"augmented": Run(self.out).digest("augment"), "recipe": recipe, **files}
 
 
+@alone
 def train(options: TrainOptions) -> Path:
     """Train on the augmented set of the run folder; return the best checkpoint by validation mIoU.
 
@@ -74,12 +77,11 @@ def train(options: TrainOptions) -> Path:
         RuntimeError: the training process failed; carries its last lines.
     """
     run, hardware = Run(options.out), Hardware.detect(options.processes)
-    if run.entry("augment") is None:
-        raise InputError(f"{run.augmented} is missing or unfinished. Run 01_augment for this run folder first.")
+    run.need("augment")
     # The options that the result depends on are the parameters of build_config.
     cfg = build_config(data=run.augmented, hardware=hardware, work_dir=run.train, **options.identity())
     layout.check(run.augmented, ("train_source", "val_source"), classes=len(CLASSES_WITH_BACKGROUND))
-    run.claim("train", options, options.overwrite)
+    run.claim("train", options, options.overwrite, options.restart)
     best = run.best_checkpoint()
     if best is None or not run.is_done("train", options):
         cfg.dump(run.config)

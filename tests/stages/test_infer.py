@@ -61,7 +61,7 @@ def test_every_option_reaches_the_masks(sample, ready, other):
 
 def test_options_that_change_no_mask_are_not_recorded(sample, ready):
     noted = read_yaml(infer(InferOptions(data=sample, out=ready)) / "parameters.yaml")
-    changes_nothing = {"data", "out", "crops_per_batch", "compile", "device", "overwrite"}
+    changes_nothing = {"data", "out", "crops_per_batch", "compile", "device", "overwrite", "restart", "other_data"}
     assert set(noted) == set(InferOptions.names()) - changes_nothing
 
 
