@@ -57,7 +57,7 @@ def claim(
         found = _difference(folder, parameters, inputs, defaults)
         if not found:
             if overwrite:
-                print(f"{folder}: same options and inputs, so it is continued (restart=True, --restart: begun anew)")
+                print(f"{folder}: options and inputs are the same, so it is kept (restart=True, --restart: begun anew)")
             return folder
         if not overwrite:
             remedy = "Choose another output folder, or pass overwrite=True (--overwrite) to replace them."

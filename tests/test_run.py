@@ -1,13 +1,15 @@
 """The run folder: whose results it holds, and when a stage is done."""
 
+import shutil
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from lib.errors import InputError
 from lib.files import read_yaml
 from lib.options import Options, option
-from lib.run import STAGES, Run, claim
+from lib.run import STAGES, Run, alone, claim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +141,58 @@ def test_checkpoints_are_found_by_their_iteration(tmp_path):
     (run.train / "best_mIoU_iter_90.pth").touch()
     assert run.best_checkpoint().name == "best_mIoU_iter_90.pth"
     assert [path.name for path in run.checkpoints()] == ["iter_90.pth", "iter_100.pth"]
+
+
+def test_what_a_copied_run_lacks_is_named(finished):
+    finished.need("augment")
+    (finished.folder / "run.yaml").unlink()
+    with pytest.raises(InputError, match=r"run\.yaml is missing, though .*augmented is there.*run 01_augment again"):
+        finished.need("augment")
+    with finished.recorded("augment", Seed()):
+        with pytest.raises(InputError, match=r"train is unfinished.*Run 02_train"):
+            with finished.recorded("submit", Seed()):
+                pass
+            finished.need("train")
+    finished.masks.rmdir()
+    with pytest.raises(InputError, match=r"masks is missing.*Run 03_infer"):
+        finished.need("infer")
+
+
+def test_changed_inputs_of_a_stage_are_named_but_other_options_are_not(tmp_path):
+    run = Run(tmp_path)
+    assert run.changes("augment", Seed()) == ""
+    run.claim("augment", Seed())
+    assert run.changes("augment", Seed()) == ""
+    assert run.changes("augment", Seed(file="2")).endswith(
+        "augmented holds results made from other inputs (changed: a)"
+    )
+    assert run.changes("augment", Seed(file="2", seed=1)) == ""
+
+
+def test_a_changed_table_or_mask_of_a_submission_is_said(finished):
+    assert finished.changes("submit", Seed()) == ""
+    assert "other tables or masks" in finished.changes("submit", Seed(file="2"))
+
+
+def test_a_stage_whose_results_are_replaced_is_no_longer_done(finished):
+    for stage in ("augment", "train", "infer"):
+        shutil.rmtree(finished._folder(stage))
+        finished.claim(stage, Seed())
+    (finished.train / "iter_3.pth").touch()
+    with pytest.raises(InputError):
+        finished.claim("train", Seed(seed=1))
+    assert done(finished) == list(STAGES), "a refusal changes nothing"
+    finished.claim("train", Seed(seed=1), overwrite=True)
+    assert done(finished) == ["augment"]
+
+
+def test_one_stage_at_a_time_runs_in_a_folder(tmp_path):
+    run = Run(tmp_path / "run")
+
+    @alone
+    def stage(options):
+        with run.locked("pipeline"), pytest.raises(InputError, match="is in use by process"):
+            stage(options)
+        return options.out
+
+    assert stage(SimpleNamespace(out=run.folder)) == run.folder

@@ -92,7 +92,7 @@ def write(
         )
     parameters: dict = dict(zip((split.name for split in _SPLITS), counts, strict=True))
     parameters |= {"size": list(size), "source_size": list(source_size), "seed": seed}
-    out = claim(out, parameters, overwrite=overwrite)
+    out = claim(out, parameters, overwrite=overwrite, restart=overwrite)
     jobs = []
     for number, (split, count) in enumerate(zip(_SPLITS, counts, strict=True)):
         width, height = size if split.fisheye else source_size
