@@ -8,6 +8,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -114,9 +115,8 @@ def main() -> int:
     print(_table(rows))
     if all(row["finished"] for row in rows.values()):
         _write(rows, time.time() - start)
-    return int(
-        not all(row["finished"] and not row["faults"] for name, row in rows.items() if name in (given.only or rows))
-    )
+    wanted = [rows[name] for name in given.only or rows]
+    return int(not all(row["finished"] and not row["faults"] for row in wanted))
 
 
 def _run_in_processes(names: list[str], given: argparse.Namespace, until: float) -> dict[str, int]:
@@ -130,12 +130,14 @@ def _run_in_processes(names: list[str], given: argparse.Namespace, until: float)
             command = [sys.executable, "-m", "tests.faults", "--part", name, "--until", str(until)]
             command += ["--fuzz-minutes", str(given.fuzz_minutes), "--folder", str(given.folder)]
             with (given.folder / f"{name}.log").open("w") as log:
-                running[name] = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+                running[name] = subprocess.Popen(
+                    command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+                )
             print(f"{name} …", file=sys.stderr, flush=True)
         time.sleep(0.5)
         for name, process in list(running.items()):
             if process.poll() is None and time.time() > until + _GRACE:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # with what it started
                 process.wait()
             if process.poll() is not None:
                 codes[name] = running.pop(name).returncode

@@ -1,4 +1,7 @@
-"""Peak memory of stages 01 and 03 as the number of images grows tenfold: ``python -m tests.faults.memory infer DATA OUT``."""
+"""Peak memory of stages 01 and 03, as the number of images grows tenfold.
+
+``python -m tests.faults.memory infer DATA OUT`` prints that of one stage in MiB.
+"""
 
 import argparse
 import os
@@ -66,7 +69,7 @@ def run(record: Record, folder: Path, counts: tuple[int, int] = COUNTS) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("stage", choices=("augment", "infer"))
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)

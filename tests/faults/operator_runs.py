@@ -1,4 +1,4 @@
-"""Random calls of the operator, for a run under a sanitizer: ``python -m tests.faults.operator_runs 0 100 --device cpu``.
+"""Random calls of the operator, for a run under a sanitizer: ``python -m tests.faults.operator_runs 0 100``.
 
 Shapes, groups, strides, paddings and dilations are random; some batches are empty, some offsets lie far outside the
 image or are not finite. Each call is forward and backward.

@@ -19,12 +19,8 @@ _REPORT = re.compile(r"runtime error: .*|ERROR: AddressSanitizer: \S+")
 def environment() -> dict[str, str]:
     """Return the environment of processes that load instrumented libraries; Python itself is not instrumented."""
     command = compilation.compiler()
-    preload = [
-        subprocess.run(
-            [*command, f"-print-file-name={name}"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
-    ]
+    questions = [[*command, f"-print-file-name={name}"] for name in ("libasan.so", "libubsan.so")]
+    preload = [subprocess.run(question, capture_output=True, text=True).stdout.strip() for question in questions]
     return os.environ | {
         "CXX": f"{' '.join(command)} {_FLAGS}",
         "LD_PRELOAD": " ".join(preload),

@@ -1,4 +1,4 @@
-"""Kills of each stage at every file event and at random moments; the resumed stage ends with an undisturbed one's files.
+"""Kills of each stage at every file event and at random moments; resumed, it ends with an undisturbed one's files.
 
 A parent imports everything and forks a child per run, so that a kill and its resumption take a second. Stage 02 trains
 in that child instead of a process of its own.
@@ -168,12 +168,12 @@ def run(record: Record, folder: Path, stage: str, least: int = LEAST) -> None:
 def _import_all() -> None:
     """Import what children would each import anew; nothing may run here that starts threads."""
     import mmseg.models  # noqa: F401
-    import torch._dynamo  # noqa: F401
+    import torch._dynamo
     import torch.utils.tensorboard  # noqa: F401
     import yapf.yapflib.yapf_api as layout
 
-    import lib.internimage  # noqa: F401
-    import lib.prediction.predictor  # noqa: F401
+    import lib.internimage
+    import lib.prediction.predictor
     import lib.stages.augment
     import lib.stages.infer
     import lib.stages.submit
