@@ -13,7 +13,8 @@ from tests.faults.record import Record
 CASES, CHUNK = 2000, 100
 _FLAGS = "-fsanitize=address,undefined,float-cast-overflow -fno-omit-frame-pointer -g1"
 _BUILD = "import sys, pathlib; from ops_dcnv3 import compilation as c; print(c.build('cpu', pathlib.Path(sys.argv[1])))"
-_REPORT = re.compile(r"runtime error: .*|ERROR: AddressSanitizer: \S+")
+REPORT = re.compile(r"runtime error: .*|ERROR: AddressSanitizer: \S+")
+"""A line of a sanitizer's report."""
 
 
 def environment() -> dict[str, str]:
@@ -45,7 +46,7 @@ def reports(library: Path, first: int, count: int) -> str:
     """Run random cases; return the sanitizers' reports in one line, or how else the process failed."""
     command = [sys.executable, "-m", "tests.faults.operator_runs", str(first), str(count), "--library", str(library)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    found = sorted(set(_REPORT.findall(done.stderr)))
+    found = sorted(set(REPORT.findall(done.stderr)))
     if found or done.returncode:
         last = done.stdout.strip().splitlines()[-1:] or ["before the first case"]
         return f"{'; '.join(found) or done.stderr[-300:]} (exit code {done.returncode}, last: {last[0]})"
