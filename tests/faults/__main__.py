@@ -121,26 +121,30 @@ def main() -> int:
 
 def _run_in_processes(names: list[str], given: argparse.Namespace, until: float) -> dict[str, int]:
     """Run each part in a process, two at a time; return the exit codes. Output goes to files beside the records."""
-    waiting, running, codes = list(names), {}, {}
+    waiting, running, codes = list(names), dict[str, subprocess.Popen](), dict[str, int]()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     given.folder.mkdir(parents=True, exist_ok=True)
-    while waiting or running:
-        while waiting and len(running) < 2:
-            name = waiting.pop(0)
-            command = [sys.executable, "-m", "tests.faults", "--part", name, "--until", str(until)]
-            command += ["--fuzz-minutes", str(given.fuzz_minutes), "--folder", str(given.folder)]
-            with (given.folder / f"{name}.log").open("w") as log:
-                running[name] = subprocess.Popen(
-                    command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-                )
-            print(f"{name} …", file=sys.stderr, flush=True)
-        time.sleep(0.5)
-        for name, process in list(running.items()):
-            if process.poll() is None and time.time() > until + _GRACE:
-                os.killpg(process.pid, signal.SIGKILL)  # with what it started
-                process.wait()
-            if process.poll() is not None:
-                codes[name] = running.pop(name).returncode
+    try:
+        while running or (waiting and time.time() < until):
+            while waiting and len(running) < 2 and time.time() < until:
+                name = waiting.pop(0)
+                command = [sys.executable, "-m", "tests.faults", "--part", name, "--until", str(until)]
+                command += ["--fuzz-minutes", str(given.fuzz_minutes), "--folder", str(given.folder)]
+                with (given.folder / f"{name}.log").open("w") as log:
+                    running[name] = subprocess.Popen(
+                        command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+                    )
+                print(f"{name} …", file=sys.stderr, flush=True)
+            time.sleep(0.5)
+            for name, process in list(running.items()):
+                if process.poll() is not None:
+                    codes[name] = running.pop(name).returncode
+                elif time.time() > until + _GRACE:  # its item is done again by the next start
+                    os.killpg(process.pid, signal.SIGKILL)  # with what it started
+                    running.pop(name).wait()
+    finally:  # Ctrl-C does not reach other sessions
+        for process in running.values():
+            os.killpg(process.pid, signal.SIGKILL)
     return codes
 
 
