@@ -7,12 +7,14 @@ SHELL := bash
 # Of pip's lines, those that show progress.
 PROGRESS := awk '/ Downloading |Building wheel|^Installing collected/ { print "  " substr($$0, 1, 100); fflush() }'
 
-.PHONY: help demo check test lab notebooks bench mask2former ops wheel clean
+.PHONY: help demo check test faults sanitize-gpu lab notebooks bench mask2former ops wheel clean
 
 help:
 	@echo "make demo   all stages on the built-in sample -> outputs/demo/submission.csv"
 	@echo "make check  linters, formatting, types, import layers and quick tests (3 minutes on 2 cores)"
 	@echo "make test   all tests (12 minutes on 2 cores)"
+	@echo "make faults   kills, changed and bad inputs, sanitizers: up to 40 minutes on 2 cores; started again, it continues"
+	@echo "make sanitize-gpu   the CUDA kernels under compute-sanitizer (needs a GPU)"
 	@echo "make lab    JupyterLab on the notebooks"
 	@echo "make bench  run all benchmarks"
 	@echo "make notebooks  write the parameters cells of the notebooks from the options in lib"
@@ -61,6 +63,15 @@ check: .venv/.kernels
 
 test: .venv/.kernels .venv/.mask2former
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Its records are in build/faults, its figures in benchmarks/results/faults.json. Options: make faults ARGS="--minutes 10".
+faults: .venv/.kernels
+	$(BIN)/python -m tests.faults $(ARGS)
+
+sanitize-gpu: .venv/.kernels
+	@command -v compute-sanitizer > /dev/null || { echo "compute-sanitizer is not installed (it comes with CUDA)."; exit 1; }
+	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "torch finds no GPU."; exit 1; }
+	compute-sanitizer --error-exitcode 1 $(BIN)/python -m tests.faults.operator_runs 0 200 --device cuda
 
 lab: .venv/.kernels
 	$(BIN)/fisheye lab

@@ -7,7 +7,7 @@ wrote it; :data:`TITLES` gives their titles.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +285,20 @@ def dcnv3(network: str = "T 512x1024") -> str:
     return markdown(("", *header), lines)
 
 
+def fault_rows(parts: Iterable[Mapping]) -> str:
+    """Return a line per part of `make faults`."""
+    lines = []
+    for part in parts:
+        count = f"{part['count']:,} {part['unit']}" + ("" if part["finished"] else ", unfinished")
+        lines.append([part["title"], count, f"{part['least']:,}", str(part["faults"]), "; ".join(part["notes"])])
+    return markdown(("what", "tried", "at least", "faults", ""), lines)
+
+
+def faults() -> str:
+    """Return the figures of `make faults`."""
+    return fault_rows(read("faults")["parts"].values())
+
+
 def _steps(name: str) -> Callable[[], str]:
     return lambda: adaptation(read(f"adaptation-{name}")["rows"])
 
@@ -306,5 +320,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "offline": offline,
     "online": online,
     "dcnv3": dcnv3,
+    "faults": faults,
 }
 """Name of a table in a document, ``<!-- table: NAME -->``, to the function that makes it."""

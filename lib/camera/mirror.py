@@ -16,7 +16,7 @@ import numpy as np
 
 from lib.camera.grid import CELL
 from lib.camera.models import Camera, Pinhole
-from lib.camera.remap import Remap, build_remap, rays
+from lib.camera.remap import Remap, build_remap, common_pyramid, rays
 from lib.dataset.classes import IGNORE
 
 ABOVE, BELOW = 0.86, 0.6
@@ -138,11 +138,10 @@ def _cached(target, source, turn, region, shift, seen, shape) -> MirrorRemap:
     region = x0, y0, width, height = region[0] - left, region[1] - top, region[2] + left, region[3] + top
     sides = Sides.of(source)
     pasted, copies = np.zeros((height, width), bool), []
-    shared: list[Remap] = []
     for (across, down), (x, y, w, h) in _boxes(target, sides, turn, region, shift, seen):
         box = slice(y - y0, y - y0 + h), slice(x - x0, x - x0 + w)
         matrix = sides.reflection(across, down)
-        remap = build_remap(target, source, matrix @ turn, (x, y, w, h), matrix @ shift, shared=shared, slack=_SLACK)
+        remap = build_remap(target, source, matrix @ turn, (x, y, w, h), matrix @ shift, slack=_SLACK)
         mask = remap.covered & ~pasted[box]
         if down:
             mask &= _within(remap, source, sides, down)
@@ -150,9 +149,12 @@ def _cached(target, source, turn, region, shift, seen, shape) -> MirrorRemap:
             pasted[box] |= mask
             first_x, first_y, w, h = cv2.boundingRect(mask.view(np.uint8))
             window = slice(first_y, first_y + h), slice(first_x, first_x + w)
-            shared.append(replace(remap, window=window))
             x, y = x - x0 + first_x, y - y0 + first_y
-            copies.append(((slice(y, y + h), slice(x, x + w)), shared[-1], mask[window].view(np.uint8)))
+            cut = replace(remap, window=window)
+            copies.append(((slice(y, y + h), slice(x, x + w)), cut, mask[window].view(np.uint8)))
+    if copies:  # maps that referred to each other would stay in memory until a collection of cycles
+        pyramid = common_pyramid([cut for _, cut, _ in copies])
+        copies = [(box, replace(cut, given_pyramid=pyramid), shown) for box, cut, shown in copies]
     return MirrorRemap((width, height), (slice(top, None), slice(left, None)), tuple(copies))
 
 

@@ -49,14 +49,14 @@ class Remap:
 
     Attributes:
         size: (width, height) of the source images.
-        shared: maps that read from one :attr:`pyramid`; empty: this one alone.
+        given_pyramid: pyramid shared with other maps; None: this map's own.
         slack: source pixels beyond the image's sides that the map still covers, against gaps between adjacent images.
         window: rows and columns of the map that are the result.
     """
 
     grid: Grid
     size: tuple[int, int]
-    shared: Sequence[Remap] = ()
+    given_pyramid: Pyramid | None = None
     slack: float = 0.0
     window: tuple[slice, slice] = (slice(None), slice(None))
 
@@ -144,15 +144,7 @@ class Remap:
     @cached_property
     def pyramid(self) -> Pyramid:
         """Layout of the pyramid from which images are read."""
-        maps = self.shared or (self,)
-        if maps[0] is not self:
-            return maps[0].pyramid
-        rows, columns = (
-            slice(min(side.start for side in sides), max(side.stop for side in sides))
-            for sides in zip(*(m._source_crop for m in maps), strict=True)
-        )
-        least, most = min(m._levels.min() for m in maps), max(m._levels.max() for m in maps)
-        return Pyramid.build((rows, columns), int(least), int(most))
+        return self.given_pyramid or common_pyramid([self])
 
     @cached_property
     def _maps(self) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +162,17 @@ class Remap:
         return cv2.convertMaps(x_plane[self.window], y_plane[self.window], cv2.CV_16SC2)
 
 
-def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=None, *, shared=(), slack=0.0) -> Remap:
+def common_pyramid(maps: Sequence[Remap]) -> Pyramid:
+    """Return the layout of one pyramid from which several maps of the same images can be read."""
+    rows, columns = (
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*(m._source_crop for m in maps), strict=True)
+    )
+    least, most = min(m._levels.min() for m in maps), max(m._levels.max() for m in maps)
+    return Pyramid.build((rows, columns), int(least), int(most))
+
+
+def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=None, *, slack=0.0) -> Remap:
     """Build the map from a source camera's images to a target camera's, right to 0.05 pixels.
 
     Args:
@@ -185,7 +187,7 @@ def build_remap(target: Camera, source: Camera, turn=None, region=None, shift=No
         return source.project(rays(target, np.stack([x + x0, y + y0], axis=-1), turn, shift))
 
     size = source.width, source.height
-    return Remap(build_grid(exact, (width, height), size), size, shared, slack)
+    return Remap(build_grid(exact, (width, height), size), size, slack=slack)
 
 
 def build_table(target: Camera, source: Camera, turn=None, region=None, shift=None) -> np.ndarray:

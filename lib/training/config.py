@@ -135,7 +135,7 @@ def _data(cfg: Config, data: Path) -> dict:
             dict(type="RandomResize", scale=cfg.scale, ratio_range=cfg.ratio_range, keep_ratio=True),
             dict(type="RandomCrop", crop_size=cfg.crop_size, cat_max_ratio=0.75),
         ]
-        sampler = dict(type="InfiniteSampler", shuffle=True)
+        sampler = dict(type="SeededInfiniteSampler", shuffle=True)
     augment: list[dict] = [dict(type="RandomFlip", prob=0.5)]
     augment += [dict(type="PhotoMetricDistortion"), dict(type="PackSegInputs")]
     test = [

@@ -1,5 +1,6 @@
 """Training data: the competition's layout as a data set of mmseg, and source crops transformed while training."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,12 @@ class CompetitionDataset(BaseSegDataset):
         self.folder, self.split = folder, split
         super().__init__(reduce_zero_label=False, **kwargs)
 
+    def __getitem__(self, index: int) -> dict:
+        if isinstance(index, SeededIndex):  # of the two global generators that transforms use
+            random.seed(index.seed)
+            np.random.seed(index.seed)
+        return super().__getitem__(index)
+
     def load_data_list(self) -> list[dict]:
         items = layout.read_split(self.folder, self.split)
         table = layout.read_table(Path(self.folder) / f"{self.split}.csv", ("id",))
@@ -40,8 +47,28 @@ class CompetitionDataset(BaseSegDataset):
         ]
 
 
+class SeededIndex(int):
+    """Index of an image, with the ``seed`` of the crop that is taken of it."""
+
+    seed: int
+
+
 @DATA_SAMPLERS.register_module()
-class WeightedInfiniteSampler(InfiniteSampler):
+class SeededInfiniteSampler(InfiniteSampler):
+    """Endless random indices; a crop's seed depends on its position in the training alone.
+
+    A resumed training therefore sees the same crops as an undisturbed one, whatever the number of loader processes.
+    """
+
+    def _indices_of_rank(self) -> Iterator[int]:
+        for number, place in enumerate(super()._indices_of_rank()):
+            index = SeededIndex(place)
+            index.seed = hash((self.seed, number * self.world_size + self.rank)) % 2**32
+            yield index
+
+
+@DATA_SAMPLERS.register_module()
+class WeightedInfiniteSampler(SeededInfiniteSampler):
     """Endless random indices, with the ``weight`` column of a :class:`CompetitionDataset` as probabilities."""
 
     def _infinite_indices(self) -> Iterator[int]:

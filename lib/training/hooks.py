@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import get_rank, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -44,6 +45,7 @@ class ResumeHook(Hook):
     """Resume from the newest checkpoint in the run folder, if there is one.
 
     mmengine's own note of the last checkpoint is written after the file, and names a folder that may have moved.
+    Dropout and drop path depend on the iteration alone, so that a resumed training equals an undisturbed one.
     """
 
     priority = "VERY_HIGH"
@@ -51,6 +53,14 @@ class ResumeHook(Hook):
     def before_run(self, runner) -> None:
         if checkpoint := Run(Path(runner.work_dir).parent).last_checkpoint():
             runner._resume, runner._load_from = True, str(checkpoint)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        torch.manual_seed(iteration_seed(runner.seed, runner.iter))
+
+
+def iteration_seed(seed: int, iteration: int) -> int:
+    """Return another seed for each iteration and process."""
+    return hash((seed, iteration, get_rank())) % 2**63
 
 
 @HOOKS.register_module()

@@ -1,5 +1,7 @@
 """Mirror images beyond the source: where they lie, that they meet, and what stays unlabelled."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -84,3 +86,19 @@ def test_nothing_is_built_behind_the_overlay():
     label = np.arange(96 * 160).reshape(96, 160).astype(np.uint8) % 12
     differ = part.label(label) != whole.label(label)
     assert not differ[:, :102].mean() > 0.001 and (part.label(label)[:, 150:] == IGNORE).all()
+
+
+def test_maps_are_freed_without_a_collection_of_cycles():
+    camera = Pinhole.from_fov((96, 54), 1.2)
+    mirror._cached.cache_clear()
+    seen = mirror.cells(np.zeros((54, 96), bool))
+    table = mirror.cached_mirror_remap(Fisheye.from_fov((96, 54), 2.4), camera, np.eye(3), None, (0.0, 0.0, 0.0), seen)
+    copies = [weakref.ref(copy) for _, copy, _ in table.copies]
+    assert len(copies) > 1 and len({id(copy().pyramid) for copy in copies}) == 1
+    gc.disable()
+    try:
+        del table
+        mirror._cached.cache_clear()
+        assert not any(copy() for copy in copies)
+    finally:
+        gc.enable()

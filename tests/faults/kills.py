@@ -41,7 +41,17 @@ def killed(work: Callable[[], object], at: int) -> bool:
     return False
 
 
-def _forked(work: Callable[[], object], at: int) -> tuple[int, str]:
+def killed_after(work: Callable[[], object], seconds: float) -> bool:
+    """Run ``work`` in a forked process that dies after ``seconds``; return and raise as :func:`killed`."""
+    status, text = _forked(work, 0, seconds)
+    if status == -signal.SIGALRM:  # without a handler, as sudden as SIGKILL
+        return True
+    if status:
+        raise RuntimeError(f"the work failed before it was killed:\n{text}")
+    return False
+
+
+def _forked(work: Callable[[], object], at: int, seconds: float = 0.0) -> tuple[int, str]:
     """Return the process's exit code (-N: signal N), and its number of events or its traceback."""
     receiver, sender = os.pipe()
     child = os.fork()
@@ -53,6 +63,7 @@ def _forked(work: Callable[[], object], at: int) -> tuple[int, str]:
         code, text = 1, ""
         try:
             count = _count_events(at)
+            signal.setitimer(signal.ITIMER_REAL, seconds)  # 0: never
             work()
             code, text = 0, str(next(count) - 1)
         except BaseException:

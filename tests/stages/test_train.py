@@ -246,3 +246,28 @@ def test_a_value_that_only_training_would_refuse_keeps_the_former_training(given
     with pytest.raises(InputError):
         train(TrainOptions(out=out, **QUICK | given, overwrite=True))
     assert tree(out) == before
+
+
+@pytest.mark.slow
+def test_a_resumed_training_ends_where_an_undisturbed_one_does(augmented, tmp_path):
+    import torch
+
+    quick = dict(max_iters=4, batch_size=2, options={**SMALL, "model.decode_head.dropout_ratio": 0.1})
+    for name in ("undisturbed", "resumed"):
+        shutil.copytree(augmented, tmp_path / name)
+    train(TrainOptions(out=tmp_path / "undisturbed", **quick))
+    train(TrainOptions(out=tmp_path / "resumed", **quick))
+    run = Run(tmp_path / "resumed")
+    before = run.last_checkpoint()
+    for path in run.train.glob("*.pth"):
+        if path.name != "iter_2.pth":
+            path.unlink()
+    assert run.last_checkpoint()
+    (run.folder / "run.yaml").unlink()
+    shutil.copy(augmented / "run.yaml", run.folder)
+    train(TrainOptions(out=run.folder, **quick))
+    first, second = (
+        torch.load(tmp_path / name / "train" / before.name, weights_only=True)["state_dict"]
+        for name in ("undisturbed", "resumed")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, MomentumAnnealingEMA, is_model_wrapper
 from mmengine.optim import build_optim_wrapper
@@ -22,6 +21,7 @@ from torch.nn import ModuleList
 
 from lib.dataset.classes import IGNORE
 from lib.recipes import heads
+from lib.training.hooks import iteration_seed
 from lib.training.self_training import Settings, augmentations, pseudo_labels
 
 _TEACHER = "teacher.module."
@@ -65,7 +65,7 @@ class SelfTraining(BaseModel):
         losses = _named("source", self.student.loss(inputs[0::2], data_samples[0::2]))
         if iteration < self.warmup_iters:
             return losses
-        generator = Generator().manual_seed(_seed(self.seed, iteration))
+        generator = Generator().manual_seed(iteration_seed(self.seed, iteration))
         crops, labels, confident = self._target_crops(inputs, data_samples, generator)
         samples = [
             SegDataSample(metainfo=sample.metainfo, gt_sem_seg=PixelData(data=label[None]))
@@ -124,18 +124,12 @@ def _named(part: str, losses: dict[str, Tensor], weight: float | Tensor = 1.0) -
 
 @HOOKS.register_module()
 class TeacherHook(Hook):
-    """Updates the teacher, and separates the two networks in checkpoints (see the module's text).
-
-    Random numbers depend on the iteration alone, so that a resumed training equals an undisturbed one.
-    """
+    """Updates the teacher, and separates the two networks in checkpoints (see the module's text)."""
 
     def before_train(self, runner) -> None:
         model = _unwrapped(runner.model)
         if model.teacher.steps == 0:  # not resumed
             model.teacher.module.load_state_dict(model.student.state_dict())
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        torch.manual_seed(_seed(_unwrapped(runner.model).seed, runner.iter))  # of dropout
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         model = _unwrapped(runner.model)
@@ -149,11 +143,6 @@ class TeacherHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         teacher = {f"{_TEACHER}{k}": v for k, v in checkpoint["state_dict"].items()}
         checkpoint["state_dict"] = teacher | checkpoint.pop("self_training")
-
-
-def _seed(seed: int, iteration: int) -> int:
-    """Return another seed for each iteration and process."""
-    return hash((seed, iteration, get_rank())) % 2**63
 
 
 def _unwrapped(model) -> SelfTraining:
