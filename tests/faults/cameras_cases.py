@@ -84,7 +84,7 @@ def stage_refuses(content: str, naming: str, source_size, target_size, folder: P
     path, out = folder / "cameras.yaml", folder / "run"
     path.write_text(content)
     refused(augment, AugmentOptions(data=str(folder), out=str(out), cameras_file=str(path)), naming=naming)
-    assert not out.exists(), "claimed"
+    assert not (out / "augmented").exists(), "claimed"
 
 
 def no_file(make: Callable[[Path], object], naming: str, folder: Path) -> None:
