@@ -6,4 +6,4 @@ import os
 # training, a busy machine) spinning ones slow everything down many times. Takes effect if torch is imported later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

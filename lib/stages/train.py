@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from annotated_types import Ge, Le
 
 from lib import recipes
+from lib.dataset import layout
 from lib.dataset.checked import check_once
 from lib.dataset.classes import CLASSES_WITH_BACKGROUND
 from lib.diagnostics import plots
@@ -19,6 +20,7 @@ from lib.files import digest, digest_of, whole_file
 from lib.options import Options, Seed, option
 from lib.recipes.config_file import write_config
 from lib.run import Run, alone
+from lib.synthesis.target_camera import files_in
 from lib.training import self_training
 from lib.training.config import build_config
 from lib.training.hardware import Hardware
@@ -71,7 +73,17 @@ class TrainOptions(Options):
         weights = self.load_from.get("checkpoint") if isinstance(self.load_from, dict) else self.load_from
         files = {"load_from": digest(weights)} if weights and Path(weights).is_file() else {}
         recipe = digest_of(recipes.load(self.recipe).to_dict())
-        return {"augmented": Run(self.out).digest("augment"), "recipe": recipe, **files}
+        return {"augmented": Run(self.out).digest("augment"), "recipe": recipe, **files} | self._augmented()
+
+    def _augmented(self) -> dict[str, str]:
+        """Return the digests of the augmented set's files that the training reads; of none before 01_augment ran."""
+        run, splits = Run(self.out), ("train_source", "val_source", *(["train_target"] if self.self_training else []))
+        if run.entry("augment") is None:
+            return {}
+        tables = [run.augmented / f"{split}.csv" for split in splits]
+        items = [item for split in splits for item in layout.read_split(run.augmented, split)]
+        files = [file for item in items for file in (item.image, item.label) if file]
+        return run.digests([*tables, *files, *files_in(run.augmented)], run.augmented)
 
 
 @alone

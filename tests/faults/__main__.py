@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from lib.files import digest, digest_of, whole_file
-from tests.faults import inputs, memory, sanitizers, stage_kills
+from tests.faults import inputs, kills_of_overwrite, memory, sanitizers, stage_kills
 from tests.faults.record import Record
 
 ROOT = Path(__file__).parents[2]
@@ -58,22 +58,17 @@ def parts(fuzz_minutes: float) -> dict[str, Part]:
         found[f"fuzz-{topic}"] = Part(f"random inputs: {topic.replace('_', ' ')}", work, 1, "inputs")
     found |= {
         "sanitizers": Part("operator under ASan and UBSan", sanitizers.run, sanitizers.CASES, "calls"),
-        "overwrite": Part("kills of a replacement, continued", _overwrite, 40, "kills"),
+        **{
+            f"overwrite-{stage}": Part(
+                f"kills of {stage} --overwrite, continued", partial(kills_of_overwrite.run, stage=stage), 40, "kills"
+            )
+            for stage in kills_of_overwrite.STAGES
+        },
         "submission": Part("mutated submissions", _submission, 150, "kinds"),
         "cases": Part("bad inputs", inputs.run_cases, 300, "inputs"),
         "changes": Part("changed inputs", partial(inputs.run_cases, changes=True), 6, "changes"),
     }
     return found
-
-
-def _overwrite(record: Record, folder: Path) -> None:
-    from tests.faults import kills_of_overwrite
-
-    for name in record.todo(["all"]):
-        figures = kills_of_overwrite.run(folder)
-        faults = [f"{figures[kind]} {kind}" for kind in ("blocked", "mixed") if figures[kind]]
-        record.add(name, ", ".join(faults), figures["kills"])
-    record.finish(["all"])
 
 
 def _submission(record: Record, folder: Path) -> None:

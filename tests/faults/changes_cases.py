@@ -146,6 +146,8 @@ _CHANGES: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "rows of train_source.csv in another order": ("augment", "train_source.csv", _reordered("data/train_source.csv")),
     "rows of train_target.csv in another order": ("augment", "train_target.csv", _reordered("data/train_target.csv")),
     "camera file changed": ("augment", "cameras.yaml", _corrected("cameras.yaml")),
+    "an augmented image replaced": ("train", "0.png", _replaced("data/train_source_image/0.png")),
+    "an augmented label corrected": ("train", "1.png", _corrected("data/val_source_gt/1.png")),
     "stage 01 run again alone": ("train", "augmented", _augmented_again),
     "recipe file changed": ("train", "recipe", _recipe),
     "start weights changed": ("train", "load_from", _corrected("start.pth")),

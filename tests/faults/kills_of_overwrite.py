@@ -2,92 +2,105 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from lib.errors import InputError
-from lib.files import read_yaml
-from tests.builders import tree
+from tests.faults import stage_kills
 from tests.faults.kills import events, killed
+from tests.faults.record import Record
 
 SIZES = dict(source=2, val=1, target=3, test=2, size=(96, 54))
-_NOTES = ("digests.json", "run.yaml")  # of a run: they hold times
+Work = Callable[[Path, int, bool], object]
+"""Work of a stage in a run folder: its arguments are the folder, a seed, and ``overwrite``."""
 
 
-def run(folder: Path) -> dict[str, int]:
-    """Return the figures of stages 01 and 03: ``kills``, of them ``blocked`` and ``mixed``."""
-    figures = {"kills": 0, "blocked": 0, "mixed": 0}
-    for name, stage in {"augment": _augment, "infer": _infer}.items():
-        for key, value in kill_everywhere(*stage(folder / name)).items():
-            figures[key] += value
-    return figures
+def run(record: Record, folder: Path, stage: str) -> None:
+    """Kill the replacement of a stage's results at each of its file events; then continue it, or return to the former.
 
-
-def kill_everywhere(before: Path, work: Callable[..., object]) -> dict[str, int]:
-    """Kill the replacement of a run's results at each of its file events; then continue it, or return to the former.
-
-    Args:
-        before: a run folder with results of ``work(run, 0)``; its copies get names beside it.
-        work: makes the results of a seed in a run folder: ``work(run, seed, overwrite=False)``.
+    A former run has results of seed 0; the replacement has seed 1.
     """
+    stage_kills.import_all()
+    shutil.rmtree(folder, ignore_errors=True)
+    before, place, note = folder / "before", folder / "run", folder / "fingerprint.json"
+    work = STAGES[stage](folder)
+    events(partial(work, place, 0, False))
+    place.rename(before)
+
+    def outcome(seed: int) -> dict[str, str]:
+        events(partial(work, place, seed, True))
+        return stage_kills.forked_fingerprint(place, note)
+
+    def reset() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(before, place)
+
     wanted = {}
     for seed in (0, 1):
-        undisturbed = before.with_name(f"undisturbed{seed}")
-        shutil.copytree(before, undisturbed)
-        work(undisturbed, seed, overwrite=True)
-        wanted[seed] = _results(undisturbed)
-    assert wanted[0] == _results(before) != wanted[1]
-    place = before.with_name("killed")
-    shutil.copytree(before, place)
-    count = events(lambda: work(place, 1, overwrite=True))
-    figures = {"kills": 0, "blocked": 0, "mixed": 0}
-    for at in range(1, count + 1):
-        for seed in (1, 0):  # the replacement again, or the former options again
-            shutil.rmtree(place)
-            shutil.copytree(before, place)
-            figures["kills"] += killed(lambda: work(place, 1, overwrite=True), at)
-            try:
-                work(place, seed, overwrite=True)
-            except InputError:
-                figures["blocked"] += 1
-            else:
-                figures["mixed"] += _results(place) != wanted[seed]
-    return figures
+        reset()
+        wanted[seed] = outcome(seed)
+    assert wanted[0] != wanted[1]
+    reset()
+    moments = range(1, events(partial(work, place, 1, True)) + 1)
+    names = {f"event {at}, {word}": (at, seed) for at in moments for word, seed in (("continued", 1), ("former", 0))}
+    for name in record.todo(names):
+        reset()
+        if not killed(partial(work, place, 1, True), names[name][0]):
+            record.add(name, count=0)  # it had fewer events this time
+            continue
+        try:
+            mixed = outcome(names[name][1]) != wanted[names[name][1]]
+            record.add(name, "mixed" if mixed else "")
+        except RuntimeError as error:
+            record.add(name, f"blocked: {str(error).strip().splitlines()[-1]}")
+    record.finish(names)
 
 
-def _results(run: Path) -> dict[str, bytes]:
-    """Return all files of a run folder; of the record, which stages finished with which parameters."""
-    content = {name: value for name, value in tree(run).items() if name not in _NOTES}
-    record = {stage: str(entry["parameters"]) for stage, entry in read_yaml(run / "run.yaml").items()}
-    return content | {"run.yaml": str(record).encode()}
-
-
-def _augment(folder: Path) -> tuple[Path, Callable[..., object]]:
-    """Return a run with an augmented set, and the work of stage 01."""
+def _data(folder: Path) -> Path:
     from lib.sample import write
+
+    events(lambda: write(folder / "data", **SIZES))
+    return folder / "data"
+
+
+def _augment(folder: Path) -> Work:
     from lib.stages.augment import AugmentOptions, augment
 
-    data = write(folder / "data", **SIZES)
+    data = _data(folder)
 
-    def work(run: Path, seed: int, overwrite: bool = False) -> None:
+    def work(run: Path, seed: int, overwrite: bool) -> None:
         augment(AugmentOptions(data=data, out=run, augment=False, seed=seed, overwrite=overwrite))
 
-    work(folder / "before", 0)
-    return folder / "before", work
+    return work
 
 
-def _infer(folder: Path) -> tuple[Path, Callable[..., object]]:
-    """Return a run with masks, and the work of stage 03."""
+def _train(folder: Path) -> Work:
+    augmented, data = folder / "augmented", _data(folder)
+    events(lambda: stage_kills.augment_stage(augmented, data))
+
+    def work(run: Path, seed: int, overwrite: bool) -> None:
+        if not run.exists():
+            shutil.copytree(augmented, run)
+        stage_kills.train_stage(run, data, seed=seed, max_iters=2, overwrite=overwrite)
+
+    return work
+
+
+def _infer(folder: Path) -> Work:
     from lib.files import write_yaml
-    from lib.sample import write
     from lib.stages.infer import InferOptions, infer
     from tests.builders import random_run
 
-    data, before = write(folder / "data", **SIZES), folder / "before"
-    random_run(before / "train", 0, SIZES["size"])
-    write_yaml(before / "run.yaml", {"train": {"parameters": {}}})
+    data, network = _data(folder), folder / "network"
+    events(lambda: random_run(network, 0, SIZES["size"]))
 
-    def work(run: Path, seed: int, overwrite: bool = False) -> None:
+    def work(run: Path, seed: int, overwrite: bool) -> None:
+        if not run.exists():
+            shutil.copytree(network, run / "train")
+            write_yaml(run / "run.yaml", {"train": {"parameters": {}, "inputs": "", "results": {}}})
         infer(InferOptions(data=data, out=run, flip=bool(seed), overwrite=overwrite))
 
-    work(before, 0)
-    return before, work
+    return work
+
+
+STAGES: dict[str, Callable[[Path], Work]] = {"augment": _augment, "train": _train, "infer": _infer}
+"""Name of a stage to a function that prepares a folder and returns the stage's work."""

@@ -23,7 +23,7 @@ LEAST = 150
 _SIZES = dict(source=4, val=1, target=4, test=4, size=(96, 54))
 _RECIPE = {"scale": (96, 54), "crop_size": (48, 80), "num_workers": 0, "val_interval": 2}
 _ADAPTATION = {"self_training.warmup": 0.25, "self_training.threshold": 0.1, "self_training.mask_ratio": 0.5}
-_LOGS = re.compile(r"\d{8}_\d{6}|train\.log|curves\.png|last_checkpoint|digests\.json")
+_LOGS = re.compile(r"\d{8}_\d{6}|train\.log|curves\.png|last_checkpoint|(digests|checked)\.json")
 """Files of a run whose content holds times; the curves show what a kill may log twice."""
 
 
@@ -33,13 +33,14 @@ def augment_stage(out: Path, data: Path) -> None:
     augment(AugmentOptions(data=data, out=out))
 
 
-def train_stage(out: Path, data: Path, self_training: bool = False) -> None:
+def train_stage(out: Path, data: Path, self_training: bool = False, max_iters: int = 4, **more) -> None:
     import lib.stages.train as stage
     from lib.training import worker
 
     stage.launch = lambda run, *_: worker.work(str(run.config))
     options = _RECIPE | {"model.decode_head.dropout_ratio": 0.1} | (_ADAPTATION if self_training else {})
-    stage.train(stage.TrainOptions(out=out, max_iters=4, batch_size=2, options=options, self_training=self_training))
+    shared = dict(max_iters=max_iters, batch_size=2, options=options, self_training=self_training)
+    stage.train(stage.TrainOptions(out=out, **shared | more))
 
 
 def infer_stage(out: Path, data: Path) -> None:
@@ -83,7 +84,7 @@ def _weights(path: Path) -> str:
     """Return the digest of a checkpoint's networks and its optimiser."""
     import torch
 
-    content = torch.load(path, map_location="cpu", weights_only=False)
+    content = torch.load(path, map_location="cpu", weights_only=True)
     parts = ("state_dict", "self_training", "optimizer", "param_schedulers")
 
     def plain(value: object) -> object:
@@ -94,6 +95,12 @@ def _weights(path: Path) -> str:
         return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
     return digest_of({part: plain(content[part]) for part in parts if part in content})
+
+
+def forked_fingerprint(run: Path, note: Path) -> dict[str, str]:
+    """Return the fingerprint, computed in a process of its own: torch may start threads."""
+    events(lambda: write_json(note, fingerprint(run)))
+    return read_json(note)
 
 
 class Place:
@@ -112,7 +119,7 @@ class Place:
         start = time.perf_counter()
         self.events = events(self.run)
         self.seconds = time.perf_counter() - start
-        self.right = self._fingerprint()
+        self.right = forked_fingerprint(self.out, self._note)
 
     def _render(self) -> None:
         from lib.sample import write
@@ -134,18 +141,14 @@ class Place:
             events(self.run)
         except RuntimeError as error:
             return f"blocked: {str(error).strip().splitlines()[-1]}"
-        found = self._fingerprint()
+        found = forked_fingerprint(self.out, self._note)
         different = sorted(name for name in found | self.right if found.get(name) != self.right.get(name))
         return f"different: {', '.join(different[:5])}" if different else ""
-
-    def _fingerprint(self) -> dict[str, str]:
-        events(lambda: write_json(self._note, fingerprint(self.out)))
-        return read_json(self._note)
 
 
 def run(record: Record, folder: Path, stage: str, least: int = LEAST) -> None:
     """Kill a stage at every file event, then twice at random moments of a run until ``least`` kills are reached."""
-    _import_all()
+    import_all()
     place = Place(stage, folder)
     names = [f"event {at}" for at in range(1, place.events + 1)]
     rng, number = random.Random(stage), 0
@@ -165,7 +168,7 @@ def run(record: Record, folder: Path, stage: str, least: int = LEAST) -> None:
     record.finish(names if record.count >= least else ["more kills"])
 
 
-def _import_all() -> None:
+def import_all() -> None:
     """Import what children would each import anew; nothing may run here that starts threads."""
     import mmseg.models  # noqa: F401
     import torch._dynamo
