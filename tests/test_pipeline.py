@@ -261,6 +261,7 @@ def test_a_warm_start_has_intervals_of_its_own_length(tmp_path, monkeypatch):
 
     run_notebooks = pipeline.run_notebooks
     monkeypatch.setattr(pipeline, "run_notebooks", inner)
+    monkeypatch.setattr(pipeline.preflight, "check", lambda *_: ([], []))  # there is no data set
     options = {"val_interval": 300, "warmup_iters": 50, "ema": 0.1}
     with pytest.raises(InterruptedError):
         run_notebooks("data", tmp_path, parameters={"options": options, "max_iters": 900}, warm_start=20)
