@@ -32,7 +32,6 @@ SPLITS = {
 """Required columns of each split's CSV."""
 SAMPLE_SUBMISSION = "sample_submission.csv"
 _ID_BYTES = 200  # file systems allow 255; results add to the name
-_SHOWN = 60  # characters of a cell in a message
 
 
 @dataclass(frozen=True)
@@ -149,11 +148,11 @@ def _parse_split(folder: Path, name: str) -> tuple[list[Item], list[Fault]]:
         if not all((image_id, *files)):
             faults.append(Fault(path, f"line {line} has a blank cell", f"Fill in {', '.join(columns)}."))
         elif control := [cell for cell in (image_id, *files) if any(ord(c) < 32 or ord(c) == 127 for c in cell)]:
-            found = f"line {line} has a control character in {_shortened(control[0])}"
+            found = f"line {line} has a control character in '{shortened(control[0])}'"
             faults.append(Fault(path, found, "Remove it and rename the file."))
         elif Path(image_id).name != image_id or image_id[0] == "." or len(image_id.encode()) > _ID_BYTES:
             expected = f"a plain file name, not hidden, at most {_ID_BYTES} bytes"  # results are named after it
-            found = f"line {line}: id {_shortened(image_id)} (expected: {expected})"
+            found = f"line {line}: id '{shortened(image_id)}' (expected: {expected})"
             faults.append(Fault(path, found, "Rename the id."))
         else:
             items.append(Item(image_id, *(find(folder, file) for file in files)))
@@ -175,10 +174,6 @@ def find(folder: Path, name: str) -> Path:
             found = next((found / form for form in forms if (found / form).exists()), found / part)
         return found
     return path
-
-
-def _shortened(cell: str) -> str:
-    return repr(cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}…")
 
 
 @dataclass(frozen=True)
