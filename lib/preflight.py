@@ -1,18 +1,15 @@
 """Preflight: all faults that can be seen before long work, in one list, and the plan of a run."""
 
-import contextlib
-import io
 import json
 import os
 import shlex
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lib import files
+from lib import files, recipes
 from lib.claims import changed
 from lib.errors import InputError, check_all
 from lib.estimates import Step, steps
@@ -39,16 +36,11 @@ def check(
     data_checks = list(_data_checks(planned))
     checks: list[Callable] = [partial(_check_place, run, planned), *_checks(run, data, planned, overwrite)]
     with files.discarded():  # a fault leaves no trace
-        _quiet(partial(check_all, [*checks, *data_checks]))
-        found: list[Step] = _quiet(partial(steps, run, data, planned))
+        with recipes.quiet():
+            check_all([*checks, *data_checks])
+            found = steps(run, data, planned)
         check_all([partial(_check_disk, run, found), *(partial(_check_gpu_memory, step) for step in found)])
     return found, [report() for report in data_checks]  # notes in the run folder that the files are sound
-
-
-def _quiet(work: Callable[[], Any]) -> Any:
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # mmseg warns of optional parts that are not installed
-        return work()
 
 
 def other_versions(run: Run, planned: Mapping[str, Options]) -> list[str]:

@@ -1,9 +1,6 @@
 """One trained network: class probabilities of whole images or of overlapping windows."""
 
-import io
-import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -34,9 +31,7 @@ class Network:
     def __init__(self, config: str | Path, checkpoint: str | Path, options: TestTimeOptions = DEFAULTS):
         if isinstance(options.scales, str):
             raise InputError("scales: 'target' (expected: numbers, see lib.prediction.selection.select_scale)")
-        # mmseg reports optional parts that are not installed; nothing here needs them.
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with recipes.quiet():
             from lib.internimage.checkpoints.loading import load_weights
 
             model, cfg = _built(config)

@@ -5,6 +5,10 @@ A recipe is a file in ``configs``, a file of the user's, or composed from its na
 
 from __future__ import annotations
 
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +19,14 @@ if TYPE_CHECKING:  # importing mmengine takes seconds
     from mmengine import Config
 
 _FOLDER = Path(__file__).parent / "configs"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence mmseg's reports of optional parts that are not installed; nothing here needs them."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def names() -> list[str]:

@@ -6,15 +6,14 @@ first.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.errors import InputError
 from lib.files import whole_file
+from lib.recipes import quiet
 
 if TYPE_CHECKING:  # importing mmengine takes seconds
     from mmengine import Config
@@ -147,7 +146,7 @@ def registered() -> set[str]:
 
     import lib.internimage  # noqa: F401  before mmseg, which would miss mmcv's operators
 
-    with redirect_stdout(io.StringIO()):  # mmseg reports optional parts that are not installed
+    with quiet():
         import mmseg.visualization  # noqa: F401  which the last line leaves out
         from mmseg.utils import register_all_modules
 

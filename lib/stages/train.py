@@ -99,10 +99,11 @@ def train(options: TrainOptions) -> Path:
     cfg = complete_config(options, run.augmented, hardware)
     check_once(run.augmented, ("train_source", "val_source"), run.checks, classes=len(CLASSES_WITH_BACKGROUND))
     if options.restart or not run.is_done("train", options):
-        from lib.training.checks import check_config, check_data  # here, because mmseg takes seconds to import
+        with recipes.quiet():
+            from lib.training.checks import check_config, check_data  # here, because mmseg takes seconds to import
 
-        check_config(cfg)
-        check_data(cfg)
+            check_config(cfg)
+            check_data(cfg)
     run.claim("train", options, options.overwrite, options.restart)
     best = run.best_checkpoint()
     if best is None or not run.is_done("train", options):

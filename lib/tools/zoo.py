@@ -3,9 +3,6 @@
 :mod:`lib.recipes.costs` measures them without building a network in memory.
 """
 
-import contextlib
-import io
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -64,8 +61,7 @@ def entries(
     Raises:
         InputError: Mask2Former is not installed.
     """
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # mmseg warns of optional parts that are not installed
+    with recipes.quiet():
         from lib.recipes import costs
     for variant in variants:
         for head in head_names:
