@@ -110,7 +110,7 @@ def changed_inputs(
     if set(differing) - set(chosen):
         return ""
     names = [*differing, *changed(placeless_names(read_json(folder / INPUTS)), inputs)]
-    return f"{folder} holds results made from other inputs ({_listed(names)})" if names else ""
+    return f"{folder} holds results made from other inputs ({listed(names)})" if names else ""
 
 
 def _begin(folder: Path, parameters: Mapping, inputs: Mapping[str, str]) -> Path:
@@ -145,8 +145,9 @@ def _difference(folder: Path, parameters: Mapping, inputs: Mapping, defaults: Ma
         found = "; ".join(f"{name}: {before.get(name)!r} there, {parameters.get(name)!r} now" for name in names)
         return f"with other parameters ({found})"
     names = changed(placeless_names(read_json(folder / INPUTS)), inputs)
-    return f"from other inputs ({_listed(names)})" if names else ""
+    return f"from other inputs ({listed(names)})" if names else ""
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return "changed: ", and the first few names."""
     return "changed: " + ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

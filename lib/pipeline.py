@@ -131,6 +131,8 @@ def _preflight(
         options = STAGES[name].options.collect(given)
         if planned or not resume or run.entry(name) is None or not _state(run, name, options, made)[0]:
             planned[name] = options
+    for note in preflight.stale(run, given["data"], planned):
+        print(f"Note: {note}", flush=True)
     if not planned:
         return [], []
     found = preflight.check(run, given["data"], planned, replace)

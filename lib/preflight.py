@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import files, recipes
-from lib.claims import changed
+from lib.claims import changed, listed
 from lib.errors import InputError, check_all
 from lib.estimates import Step, steps
 from lib.files import read_yaml
@@ -52,6 +52,18 @@ def other_versions(run: Run, planned: Mapping[str, Options]) -> list[str]:
         if names:
             before, now = (", ".join(f"{name} {found[name]}" for name in names) for found in (there, here))
             notes.append(f"{stage} was made with {before}; here is {now}. For one version, begin in another --out.")
+    return notes
+
+
+def stale(run: Run, data: str | Path, planned: Mapping[str, Options]) -> list[str]:
+    """Return a sentence for each earlier stage, not among the planned ones, whose input files changed since it ran."""
+    notes = []
+    for stage, folder in {"augment": Path(data), "train": run.augmented}.items():
+        known = {} if stage in planned else run.made_from(stage)
+        files = {name: folder / name for name in known if Path(name).suffix and not name.startswith("…")}
+        now = run.digests(files.values(), folder)
+        if names := [name for name in files if now.get(name) != known[name]]:
+            notes.append(f"{stage} ran with other inputs ({listed(names)}). --from {stage} --resume makes it anew.")
     return notes
 
 

@@ -131,6 +131,19 @@ def test_other_versions_of_earlier_stages_are_said(augmented, sample, tmp_path):
     assert f"augment was made with numpy 1.0; here is numpy {environment()['versions']['numpy']}" in note
 
 
+def test_changed_inputs_of_earlier_stages_are_said(augmented, sample, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(sample, data)
+    shutil.copytree(augmented, out)
+    planned = {"infer": InferOptions(data=data, out=out)}
+    assert preflight.stale(Run(out), data, planned) == []
+    label = layout.read_split(data, "train_source")[1].label
+    image_files.write_png(label, image_files.read_label(label)[::-1])
+    (note,) = preflight.stale(Run(out), data, planned)
+    assert f"augment ran with other inputs (changed: train_source_gt/{label.name})" in note
+    assert preflight.stale(Run(out), data, {"augment": AugmentOptions(data=data, out=out), **planned}) == []
+
+
 def test_inference_asks_for_the_camera_before_training(sample, tmp_path):
     out = tmp_path / "run"
     planned = {
