@@ -60,7 +60,8 @@ def claim(
                 print(f"{folder}: options and inputs are the same, so it is kept (restart=True, --restart: begun anew)")
             return folder
         if not overwrite:
-            remedy = "Choose another output folder, or pass overwrite=True (--overwrite) to replace them."
+            again = "overwrite=True (--resume or --overwrite)" if "inputs" in found else "overwrite=True (--overwrite)"
+            remedy = f"Choose another output folder, or pass {again} to replace them."
             raise InputError(f"{folder} holds results made {found}. {remedy}")
     forget()
     _begin(_beside(folder, "new"), parameters, inputs)

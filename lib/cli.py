@@ -177,12 +177,16 @@ def check_data(folder: str) -> None:
 @click.argument("submission", metavar="FILE")
 @click.option("--masks", required=True, metavar="DIR", help="Masks that the submission was made from.")
 @click.option("--data", required=True, metavar="DIR", help="Data set in the competition's layout.")
-@click.option("--size", **SIZE, default=(960, 540), show_default=True, help="Size of the submitted masks.")
-def check_submission(submission: str, masks: str, data: str, size: tuple[int, int]) -> None:
+@click.option("--size", **SIZE, help="Size of the submitted masks (default: the run's, else 960 540).")
+def check_submission(submission: str, masks: str, data: str, size: tuple[int, int] | None) -> None:
     """Compare a submission with its masks, pixel by pixel."""
+    from lib.run import Run
+    from lib.submission.table import SIZE as USUAL
     from lib.submission.table import check_submission
 
-    table = check_submission(submission, masks, data, size)
+    entry = Run(Path(masks).absolute().parent).entry("submit") or {}
+    width, height = size or entry.get("parameters", {}).get("submission_size", USUAL)
+    table = check_submission(submission, masks, data, (width, height))
     click.echo(f"{submission}: agrees with {masks}, pixel by pixel")
     click.echo(table.to_string(float_format="%.4f"))
 

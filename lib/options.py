@@ -58,17 +58,17 @@ class Options:
     def __post_init__(self):
         faults = []
         for name in self.names():
-            value, found = getattr(self, name), ""
+            value = getattr(self, name)
             try:
                 value = _plain(value)
                 adapter = _adapter(type(self), name)  # type: ignore[arg-type]  # hashes classes, not instances
                 object.__setattr__(self, name, adapter.validate_python(value, strict=True))
                 continue
             except _Odd as odd:
-                found = f" holds {odd}"
+                found = f" holds {odd} (expected: plain, finite values of moderate size)"
             except ValidationError:
-                pass
-            faults.append(f"{name}: {shown(value)}{found} (expected: {self.expected(name)})")
+                found = f" (expected: {self.expected(name)})"
+            faults.append(f"{name}: {shown(value)}{found}")
         if faults:
             raise InputError("\n".join(faults))
 

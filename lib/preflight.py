@@ -154,7 +154,8 @@ def _check_former(run: Run, stage: str, options: Options) -> None:
         return
     found = ", ".join(f"{name} {_yaml(before[name])} there, {_yaml(now[name])} now" for name in names)
     same = " ".join(f"-p {name} {shlex.quote(_yaml(before[name]))}" for name in names)
-    raise InputError(f"{folder} was made with other options ({found}). Give {same} again, or --overwrite.")
+    remedy = f"Pass --overwrite to replace it, or {same} again."
+    raise InputError(f"{folder} was made with other options ({found}). {remedy}")
 
 
 def _yaml(value: Any) -> str:

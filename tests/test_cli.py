@@ -98,6 +98,8 @@ def test_a_submission_is_checked_against_its_masks(submission):
     given = ["--masks", submission / "masks", "--data", submission, "--size", 4, 1]
     agrees = fisheye("check", "submission", submission / "one.csv", *given)
     assert agrees.exit_code == 0 and "pixel by pixel" in agrees.stdout
+    (submission / "run.yaml").write_text("submit: {parameters: {submission_size: [4, 1]}}")
+    assert fisheye("check", "submission", submission / "one.csv", *given[:4]).exit_code == 0, "size of the run"
     differs = fisheye("check", "submission", submission / "two.csv", *given)
     assert differs.exit_code == 1 and "differs from" in differs.stderr
 

@@ -89,7 +89,7 @@ def test_options_of_an_earlier_run_are_named_with_both_remedies(augmented, sampl
     with pytest.raises(InputError) as refused:
         preflight.check(run, sample, planned)
     assert "seed 1 there, 0 now" in str(refused.value) and "copies 1 there, 2 now" in str(refused.value)
-    assert "Give -p copies 1 -p seed 1 again, or --overwrite." in str(refused.value)
+    assert "Pass --overwrite to replace it, or -p copies 1 -p seed 1 again." in str(refused.value)
     assert state(augmented) == before
     preflight.check(run, sample, planned, overwrite=True)
 

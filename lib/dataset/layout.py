@@ -130,6 +130,8 @@ def _locate(folder: str | Path, splits: Sequence[str]) -> Path:
         raise InputError(f"splits: {splits} (expected: some of {', '.join(SPLITS)})")
     tables = [f"{name}.csv" for name in splits]
     expected = f"expected: a folder with {', '.join(tables)}"
+    if folder.is_file():
+        raise InputError(Fault(folder, f"a file ({expected})", f"Pass its folder, {folder.parent}."))
     if not folder.is_dir():
         found = f"no such folder, looked in {folder.absolute().parent} ({expected})"
         raise InputError(Fault(folder, found, "Unpack the data set there or pass its folder."))

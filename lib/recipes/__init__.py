@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,8 @@ def check(recipe: str | Path) -> tuple[Path, str, compose.Parts | None]:
             path = _FOLDER / f"{name}.py"
         elif not parts and not (path.suffix == ".py" and path.is_file()):
             known = f"{', '.join(names())}, one of them and a head (demo_mask2former), or {compose.FORM}"
-            raise InputError(f"recipe: {name!r} is neither a file nor one of: {known}")
+            close = "".join(f"; did you mean {near}?" for near in get_close_matches(name, names(), 1))
+            raise InputError(f"recipe: {name!r} is neither a file nor one of: {known}{close}")
     if "mask2former" in (head, parts and parts.head):
         heads.require_mask2former()
     return path, head, parts

@@ -58,9 +58,9 @@ def submit(options: SubmitOptions) -> tuple[Path, pd.DataFrame]:
     check_masks(options)
     width, height = options.submission_size
     entry = run.entry("submit")
-    former = entry["parameters"]["submission_size"] if entry else None
+    former = entry["parameters"]["submission_size"] if entry else options.submission_size
     if run.submission.exists() and former != options.submission_size:
-        earlier = "{}×{}".format(*former) if former else "an unrecorded size"
+        earlier = "{}×{}".format(*former)
         print(f"{run.submission}: masks of {earlier} are replaced by masks of {width}×{height}", flush=True)
     with run.recorded("submit", options) as results:
         frequencies = write_submission(run.submission, run.masks, options.data, (width, height))

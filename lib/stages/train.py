@@ -75,6 +75,15 @@ class TrainOptions(Options):
         recipe = digest_of(recipes.load(self.recipe).to_dict())
         return {"augmented": Run(self.out).digest("augment"), "recipe": recipe, **files} | self._augmented()
 
+    def is_whole(self) -> bool:
+        """Return whether the best checkpoint is there, as it was when the training ended."""
+        run = Run(self.out)
+        results = (run.entry("train") or {}).get("results", {})
+        if not (best := results.get("checkpoint")):
+            return True
+        found = run.digests([run.train / best], run.folder)
+        return bool(found) and results.get("digest") in (None, *found.values())
+
     def _augmented(self) -> dict[str, str]:
         """Return the digests of the augmented set's files that the training reads; of none before 01_augment ran."""
         run, splits = Run(self.out), ("train_source", "val_source", *(["train_target"] if self.self_training else []))
@@ -115,6 +124,7 @@ def train(options: TrainOptions) -> Path:
             if best is None:
                 raise RuntimeError(f"the training ended without a checkpoint. Its whole output: {run.log}")
             results["checkpoint"] = best.name
+            results["digest"] = digest(best)
             results["val_mIoU"] = max(scalars(run.folder).get("mIoU", ([], [float("nan")]))[1])
             figure = plots.curves(scalars(run.folder))
             with whole_file(run.curves) as temporary:

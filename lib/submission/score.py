@@ -55,7 +55,7 @@ def _labelled_images(submission: Path, rows: Sequence[str], labels: Path) -> lis
     expected = dict.fromkeys(row.rpartition("_class_")[0] or row for row in rows)
     missing, unknown = [i for i in expected if i not in images], [i for i in images if i not in expected]
     if missing or unknown:
-        found = f"no {shortened(missing[0])}.png" if missing else f"{unknown[0]}.png"
+        found = f"no {shortened(missing[0])}.png" if missing else f"holds {unknown[0]}.png, of no row"
         if not images:
             found += ", no PNG at all" if labels.is_dir() else ", no such folder"
         below = [folder for depth in ("*/", "*/*/") for folder in labels.glob(depth) if _has_labels(folder, expected)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from lib import recipes
 from lib.internimage.checkpoints import formats
 from lib.recipes.config_file import read_config
-from lib.run import Run
+from lib.run import Run, iteration
 
 if TYPE_CHECKING:  # importing mmengine takes seconds
     from mmengine import Config
@@ -23,24 +23,29 @@ _ENTRIES = ("meta", "state_dict", "message_hub", "optimizer", "param_schedulers"
 
 
 def set_damaged_aside(run: Run) -> None:
-    """Rename damaged checkpoints, newest first, until the newest one is sound; say so.
+    """Rename damaged checkpoints, newest first, until the newest one is sound, and a damaged best one; say so.
 
     Sound: whole, with all entries and weights of this training, and finite.
 
     Raises:
         InputError: a checkpoint holds more than data, and reading it would run code.
     """
+    best = run.best_checkpoint()
+    if best and best != run.last_checkpoint() and (fault := formats.damage(best, old_format=False)):
+        _set_aside(best, fault, "is trained again from the last checkpoint")
     if run.last_checkpoint() is None:
         return
     cfg = read_config(run.config)
     shapes = _shapes(cfg)
     while (path := run.last_checkpoint()) and (fault := _fault(path, cfg, shapes)):
-        aside = path.with_name(f"{path.name}.damaged")
-        path.replace(aside)
-        older = run.last_checkpoint()
-        then = f"resumes from {older.name}" if older else "begins anew, because there is no older one"
-        message = f"{path}: {fault}. It is now {aside.name}, and the training {then}."
-        print(message, file=sys.stderr, flush=True)
+        older = max((p for p in run.train.glob("iter_*.pth") if p != path), key=iteration, default=None)
+        _set_aside(path, fault, f"resumes from {older.name}" if older else "begins anew, because there is no older one")
+
+
+def _set_aside(path: Path, fault: str, then: str) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    print(f"{path}: {fault}. It is now {aside.name}, and the training {then}.", file=sys.stderr, flush=True)
 
 
 def _shapes(cfg: Config) -> dict[str, torch.Size]:

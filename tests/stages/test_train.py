@@ -12,7 +12,7 @@ import pytest
 from lib import recipes
 from lib.dataset.classes import BACKGROUND, CLASSES_WITH_BACKGROUND
 from lib.errors import InputError
-from lib.files import read_yaml
+from lib.files import digest, read_yaml
 from lib.run import Run
 from lib.stages.train import TrainOptions, scalars, train
 from lib.training.hardware import Hardware
@@ -32,6 +32,22 @@ def test_training_leaves_checkpoint_config_and_curves(trained):
     record = Run(trained).entry("train")
     assert record["results"]["val_mIoU"] == max(losses["mIoU"][1])
     assert record["parameters"]["recipe"] == "demo" and record["results"]["checkpoint"] == best.name
+
+
+def test_a_training_without_its_best_checkpoint_is_not_done(augmented, tmp_path):
+    shutil.copytree(augmented, tmp_path / "run")
+    run, options = Run(tmp_path / "run"), TrainOptions(out=tmp_path / "run", **QUICK)
+    run.claim("train", options)
+    best = run.train / "best_mIoU_iter_4.pth"
+    best.write_bytes(b"weights")
+    (run.train / "iter_2.pth").write_bytes(b"older weights")
+    with run.recorded("train", options) as results:
+        results.update(checkpoint=best.name, digest=digest(best))
+    assert run.is_done("train", options)
+    best.write_bytes(b"weigh")
+    assert not run.is_done("train", options), "cut short"
+    best.unlink()
+    assert not run.is_done("train", options), "gone"
 
 
 def test_scalars_have_a_fixed_order(tmp_path):

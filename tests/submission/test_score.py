@@ -132,7 +132,7 @@ def test_score_refuses_what_does_not_belong_together(tmp_path, written, masks):
         score_submission(written, masks, SIZE)
     (masks / "TEST_0009.png").rename(masks / "TEST_0000.png")
     image_files.write_png(masks / "TEST_0009.png", np.zeros((2, 2), np.uint8))
-    with pytest.raises(InputError, match="masks: TEST_0009.png .expected: <id>.png of the images in .*submission.csv"):
+    with pytest.raises(InputError, match="masks: holds TEST_0009.png, of no row .expected: .*submission.csv"):
         score_submission(written, masks, SIZE)
 
 

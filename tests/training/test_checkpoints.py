@@ -44,6 +44,15 @@ def test_damaged_checkpoints_are_named(tmp_path, capsys):
     assert "begins anew" in capsys.readouterr().err and run.last_checkpoint() is None
 
 
+def test_a_damaged_best_checkpoint_is_set_aside(tmp_path, capsys):
+    run = training_run(tmp_path, 1, 2)
+    best = run.train / "best_mIoU_iter_1.pth"
+    best.write_bytes((run.train / "iter_1.pth").read_bytes()[:1000])
+    set_damaged_aside(run)
+    assert "best_mIoU_iter_1.pth: cut short" in capsys.readouterr().err
+    assert [path.name for path in run.checkpoints()] == ["iter_1.pth", "iter_2.pth"]
+
+
 @pytest.mark.slow
 def test_checkpoints_hold_data_alone(longer):
     for path in Run(longer).train.glob("*.pth"):

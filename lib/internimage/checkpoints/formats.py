@@ -28,6 +28,7 @@ _RENAMED = (
 )
 
 _LEVELS = 4  # of mappings around the weights; a file may hold a mapping that holds itself
+_ANOTHER = "copy or download it again, give another one, or run 02_train again if it is this run's."
 _ARCHIVE = b"PK\x03\x04"
 _LAYER_SCALE = re.compile(r"\bblocks\.\d+\.gamma[12]$")
 
@@ -104,7 +105,7 @@ def read(path: str | Path, stubbed: Iterable[str] = (), remedy: str = ""):
     """
     path = Path(path)
     if fault := damage(path):
-        raise InputError(f"{path}: {fault}; copy or download it again, or give another one.")
+        raise InputError(f"{path}: {fault}; {_ANOTHER}")
     try:
         mmap = bool(stubbed) and zipfile.is_zipfile(path)  # what is not an archive cannot be mapped
         with torch.serialization.safe_globals([(_Stub, name) for name in stubbed]):
@@ -117,7 +118,7 @@ def read(path: str | Path, stubbed: Iterable[str] = (), remedy: str = ""):
             remedy = remedy or f"if you trust its source, convert it: fisheye convert {path} {converted}"
             found = f"holds more than weights, and reading it would run code (it asks for {refused[1]})"
             raise InputError(f"{path}: {found}; {remedy}") from None
-        raise InputError(f"{path}: {_no_checkpoint(path)}; copy or download it again, or give another one.") from error
+        raise InputError(f"{path}: {_no_checkpoint(path)}; {_ANOTHER}") from error
 
 
 def damage(path: Path, old_format: bool = True) -> str:
