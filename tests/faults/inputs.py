@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 def cases(changes: bool) -> dict[str, Callable[[Path], None]]:
     """Return the cases about changed inputs, or all others, by topic and name."""
     found = {}
-    for path in sorted(_HERE.glob("*_cases.py")):
+    for path in sorted(set(_HERE.glob("*_cases.py")) - set(_HERE.glob("test_*.py"))):
         topic = path.stem.removesuffix("_cases")
         if (topic == CHANGES) == changes:
             module = importlib.import_module(f"tests.faults.{path.stem}")

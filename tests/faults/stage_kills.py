@@ -74,7 +74,8 @@ def fingerprint(run: Path) -> dict[str, str]:
             continue
         if name == "run.yaml":
             entries = read_yaml(path)
-            found[name] = digest_of({s: [e["parameters"], e["inputs"], e["results"]] for s, e in entries.items()})
+            results = {s: {k: v for k, v in e["results"].items() if k != "digest"} for s, e in entries.items()}
+            found[name] = digest_of({s: [e["parameters"], e["inputs"], results[s]] for s, e in entries.items()})
         else:
             found[name] = _weights(path) if path.suffix == ".pth" else digest(path)
     return found

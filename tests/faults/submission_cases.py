@@ -318,7 +318,7 @@ SCORE_REFUSES: dict[str, tuple[str, Change, dict]] = {
         {},
     ),
     "a label is missing": ("labels: no TEST_0000.png (expected", without(f"labels/{FIRST}"), {}),
-    "a label too many": ("labels: TEST_0009.png (expected", mask(PLAIN, "labels/TEST_0009.png"), {}),
+    "a label too many": ("labels: holds TEST_0009.png, of no row (expected", mask(PLAIN, "labels/TEST_0009.png"), {}),
     "labels as .jpg": ("no PNG", lambda f: [moved(f"labels/{i}.png", f"labels/{i}.jpg")(f) for i in IDS], {}),
     "test images as labels": (FIRST, nothing, {"labels": "set"}),
     "a label in colour": (FIRST, mask(COLOUR, f"labels/{FIRST}"), {}),
