@@ -54,14 +54,13 @@ def claim(
             raise InputError(f"{folder} holds files that no run of this stage made. Choose another output folder.")
         return _begin(folder, parameters, inputs)
     if not restart:
-        found = _difference(folder, parameters, inputs, defaults)
+        found, flags = _difference(folder, parameters, inputs, defaults)
         if not found:
             if overwrite:
                 print(f"{folder}: options and inputs are the same, so it is kept (restart=True, --restart: begun anew)")
             return folder
         if not overwrite:
-            again = "overwrite=True (--resume or --overwrite)" if "inputs" in found else "overwrite=True (--overwrite)"
-            remedy = f"Choose another output folder, or pass {again} to replace them."
+            remedy = f"Choose another output folder, or pass overwrite=True ({flags}) to replace them."
             raise InputError(f"{folder} holds results made {found}. {remedy}")
     forget()
     _begin(_beside(folder, "new"), parameters, inputs)
@@ -139,14 +138,14 @@ def _finish_replacement(folder: Path, attached: Iterable[Path]) -> None:
         shutil.rmtree(new)
 
 
-def _difference(folder: Path, parameters: Mapping, inputs: Mapping, defaults: Mapping | None) -> str:
-    """Return words on the parameters, or else the inputs, that differ from those of the folder's results."""
+def _difference(folder: Path, parameters: Mapping, inputs: Mapping, defaults: Mapping | None) -> tuple[str, str]:
+    """Return words on the parameters, or else the inputs, that differ, and the flags that replace the results."""
     before = read_yaml(folder / _PARAMETERS)
     if names := changed(before, parameters, defaults):
         found = "; ".join(f"{name}: {before.get(name)!r} there, {parameters.get(name)!r} now" for name in names)
-        return f"with other parameters ({found})"
+        return f"with other parameters ({found})", "--overwrite"
     names = changed(placeless_names(read_json(folder / INPUTS)), inputs)
-    return f"from other inputs ({listed(names)})" if names else ""
+    return f"from other inputs ({listed(names)})" if names else "", "--resume or --overwrite"
 
 
 def listed(names: list[str]) -> str:

@@ -107,17 +107,10 @@ def _training(data: str | Path, options: train.TrainOptions) -> tuple[int, str, 
 
 def _weights(cfg: Any) -> int:
     """Return the number of a network's weights; it is built without memory for them."""
-    from copy import deepcopy
+    from lib.training.checks import build_network  # here, because mmseg takes seconds to import
 
-    import torch
-    from mmengine.registry import init_default_scope
-    from mmengine.utils import import_modules_from_strings
-    from mmseg.registry import MODELS
-
-    import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope(cfg.default_scope)
-    with torch.device("meta"):
-        network = MODELS.build(deepcopy(recipes.network(cfg)))
+    network = build_network(cfg)
+    network = getattr(network, "student", network)  # of self-training
     return sum(weight.numel() for weight in network.parameters())
 
 
@@ -139,17 +132,17 @@ def _gpu_bytes(cfg: Any, hardware: Hardware, self_training: bool) -> float | Non
 
 
 def _seconds(run: Run, stage: str, options: Options, work: int, device: list[str]) -> tuple[float | None, str]:
-    """Return the time that the newest comparable run suggests, and that run's folder."""
+    """Return the time that the largest comparable run suggests, the newest of several, and that run's folder."""
     now = Options.identity(options)  # a stage's own may need choices that are made later
     found = []
     for folder, entry in _entries(run, stage):
         before, done = entry.get("parameters", {}), _work(stage, folder, entry, options)
         alike = all(before.get(name) == now.get(name) for name in _SPEED[stage])
         if alike and done and entry.get("device") == device and entry.get("seconds") is not None:
-            found.append((entry.get("finished", ""), entry["seconds"] * work / done, str(folder)))
+            found.append((done, entry.get("finished", ""), entry["seconds"] * work / done, str(folder)))
     if not found:
         return None, ""
-    _, seconds, origin = max(found)
+    *_, seconds, origin = max(found)
     return seconds, origin
 
 

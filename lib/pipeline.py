@@ -104,7 +104,7 @@ def run_notebooks(
 
 
 _SOURCES = (
-    "Times are those of comparable runs in the same folder, in proportion to the work. Sizes are upper estimates from "
+    "Times are those of comparable runs beside this run, in proportion to the work. Sizes are upper estimates from "
     "the numbers of images, pixels and weights."
 )
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,15 @@ def random_run(folder: Path, seed: int, scale=IMAGE_SIZE) -> tuple[Path, Path]:
     write_config(cfg, folder / "config.json")
     torch.save(model.state_dict(), folder / "iter_1.pth")
     return folder / "config.json", folder / "iter_1.pth"
+
+
+def train_copy(before: Path, out: Path, options: dict) -> Path:
+    """Copy a run whose first stage is done, and train it; return the copy."""
+    from lib.stages.train import TrainOptions, train
+
+    shutil.copytree(before, out)
+    train(TrainOptions(out=out, **options))
+    return out
 
 
 def training_run(folder: Path, *iterations: int) -> Run:

@@ -31,15 +31,9 @@ def augmented(sample, tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(augmented, tmp_path_factory):
     """A run of ``sample`` whose second stage is done too."""
-    import shutil
+    from tests.builders import QUICK, train_copy
 
-    from lib.stages.train import TrainOptions, train
-    from tests.builders import QUICK
-
-    out = tmp_path_factory.mktemp("runs") / "trained"
-    shutil.copytree(augmented, out)
-    train(TrainOptions(out=out, **QUICK))
-    return out
+    return train_copy(augmented, tmp_path_factory.mktemp("runs") / "trained", QUICK)
 
 
 # An untrained network

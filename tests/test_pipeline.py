@@ -135,9 +135,7 @@ def test_a_corrected_label_and_a_stage_that_ran_alone_are_noticed(sample, run, t
     alone = fisheye(*given, "--to", "augment", "--overwrite")
     assert alone.exit_code == 0, alone.output
     refused = fisheye(*given, "--from", "train")
-    assert (
-        refused.exit_code == 1 and "train holds results made from other inputs (changed: augmented" in refused.stderr
-    )
+    assert refused.exit_code == 1 and "train holds results made from other inputs (changed: augmented" in refused.stderr
     resumed = fisheye(*given, "--resume")
     assert resumed.exit_code == 0 and resumed.stdout.count("skipped") == 1, resumed.output
     assert "02_train ... again: " in resumed.stdout and "03_infer ... again: " in resumed.stdout

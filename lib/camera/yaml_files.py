@@ -46,12 +46,20 @@ _Loader.add_implicit_resolver(
 
 
 def from_yaml(path: str | Path) -> Camera:
-    """Read the camera in a file that holds the values of :meth:`lib.camera.models.Camera.to_dict`."""
+    """Read the camera in a file that holds the values of :meth:`lib.camera.models.Camera.to_dict`.
+
+    Raises:
+        InputError: no such file, or one that does not describe a camera.
+    """
     return _camera(path, _mapping(path, "the fields of one camera"))
 
 
 def read_cameras(path: str | Path) -> tuple[Camera, Camera]:
-    """Read the known source and target camera of a file with one camera under ``source`` and one under ``target``."""
+    """Read the known source and target camera of a file with one camera under ``source`` and one under ``target``.
+
+    Raises:
+        InputError: no such file, or one that does not describe two cameras.
+    """
     expected = "a camera under `source` and one under `target`"
     found = _mapping(path, expected)
     for name in ("source", "target"):

@@ -50,12 +50,10 @@ def _set_aside(path: Path, fault: str, then: str) -> None:
 
 def _shapes(cfg: Config) -> dict[str, torch.Size]:
     """Return names and shapes of the weights of the config's network."""
-    from mmengine.registry import init_default_scope
-    from mmseg.registry import MODELS
+    from lib.training.checks import build_network  # here, because mmseg takes seconds to import
 
-    init_default_scope(cfg.default_scope)
-    with torch.device("meta"):
-        network = MODELS.build(recipes.network(cfg))
+    network = build_network(cfg)
+    network = getattr(network, "student", network)  # of self-training
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 

@@ -9,7 +9,7 @@ from lib.files import read_yaml, write_yaml
 from lib.run import Run, iteration
 from lib.stages.train import TrainOptions, scalars, train
 from lib.training.checkpoints import set_damaged_aside
-from tests.builders import QUICK, SMALL, training_run
+from tests.builders import QUICK, SMALL, train_copy, training_run
 
 LONGER = {**QUICK, "options": {**SMALL, "val_interval": 2}}
 
@@ -17,10 +17,7 @@ LONGER = {**QUICK, "options": {**SMALL, "val_interval": 2}}
 @pytest.fixture(scope="module")
 def longer(augmented, tmp_path_factory):
     """A finished training with checkpoints of two iterations."""
-    out = tmp_path_factory.mktemp("runs") / "longer"
-    shutil.copytree(augmented, out)
-    train(TrainOptions(out=out, **LONGER))
-    return out
+    return train_copy(augmented, tmp_path_factory.mktemp("runs") / "longer", LONGER)
 
 
 def unfinished(out):

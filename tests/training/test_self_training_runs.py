@@ -21,6 +21,7 @@ from lib.stages.augment import AugmentOptions, augment
 from lib.stages.train import TrainOptions, scalars, train
 from lib.training.config import build_config
 from lib.training.self_training.pairs import LoadTargetImage
+from tests.builders import train_copy
 
 QUICK = dict(
     max_iters=4,
@@ -138,10 +139,7 @@ def test_images_of_rare_classes_are_drawn_more_often(sample, tmp_path):
 
 @pytest.fixture(scope="session")
 def adapted(bent, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "adapted"
-    shutil.copytree(bent, out)
-    train(TrainOptions(out=out, **QUICK))
-    return out
+    return train_copy(bent, tmp_path_factory.mktemp("runs") / "adapted", QUICK)
 
 
 def saved(out, name="iter_4.pth"):
