@@ -1,14 +1,10 @@
-"""Bad checkpoints and configs: refused in plain words without running code of a file, or an older one is taken."""
+"""Bad checkpoints: refused in plain words without running code of a file, or an older one is taken."""
 
-import json
-import os
 import pickle
-import shutil
 import zipfile
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 from torch import nn
@@ -17,42 +13,13 @@ from lib.errors import InputError
 from lib.internimage import InternImage
 from lib.internimage.checkpoints.loading import load_weights
 from lib.prediction.network import Network
-from lib.recipes.config_file import read_config, write_config
 from lib.run import Run
-from lib.stages.infer import InferOptions
 from lib.training.checkpoints import set_damaged_aside
-from tests.builders import training_run, training_state
+from tests.builders import training_state
+from tests.faults.checkpoint_builder import Attack, refused_unrun, stopped_run
 from tests.faults.outcome import refused
 
 WEIGHT = "decode_head.conv_seg.weight"
-
-
-@cache
-def _template() -> Path:
-    """A run whose training stopped after iterations 1 and 2."""
-    folder = Path(mkdtemp())
-    training_run(folder, 1, 2)
-    return folder
-
-
-def _run(folder: Path) -> Run:
-    shutil.copytree(_template(), folder, dirs_exist_ok=True)
-    return Run(folder)
-
-
-class Attack:
-    """Creates the file ``victim`` when unpickled."""
-
-    def __init__(self, folder: Path):
-        self.victim = folder / "victim"
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.victim}",)
-
-
-def _harmless(work: Callable, folder: Path, naming: str) -> None:
-    refused(work, naming=naming)
-    assert not (folder / "victim").exists(), "code of the file was run"
 
 
 def _written(state, path: Path, **options) -> Path:
@@ -66,6 +33,10 @@ def _changed(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 def _flipped(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1 :]
+
+
+def _refused_as_weights(path: Path) -> None:
+    refused(load_weights, nn.Linear(1, 1), path, naming=path.name)
 
 
 # Files that are damaged: 03 refuses them, a training resumes from an older one
@@ -95,7 +66,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def _damaged_for_inference(folder: Path, change: Callable[[bytes], bytes]) -> None:
-    run = _run(folder)
+    run = stopped_run(folder)
     path = run.last_checkpoint()
     _changed(path, change)
     refused(Network, run.config, path, naming=path.name)
@@ -109,13 +80,13 @@ def _falls_back(run: Run, newest: str = "iter_2.pth", older: str | None = "iter_
 
 
 def _damaged_for_resume(folder: Path, change: Callable[[bytes], bytes]) -> None:
-    run = _run(folder)
+    run = stopped_run(folder)
     _changed(run.train / "iter_2.pth", change)
     _falls_back(run)
 
 
 def _all_damaged(folder: Path) -> None:
-    run = _run(folder)
+    run = stopped_run(folder)
     for path in run.checkpoints():
         _changed(path, DAMAGES["first half"])
     _falls_back(run, older=None)
@@ -124,16 +95,12 @@ def _all_damaged(folder: Path) -> None:
 # Whole files of other content
 
 
-def _state(folder: Path, change: Callable[[dict], None]) -> Run:
-    """A run whose newest checkpoint was changed before it was written."""
-    run, state = _run(folder), training_state(2)
+def _other_state(folder: Path, change: Callable[[dict], None]) -> None:
+    """Resume from a run whose newest checkpoint was changed before it was written."""
+    run, state = stopped_run(folder), training_state(2)
     change(state)
     _written(state, run.train / "iter_2.pth")
-    return run
-
-
-def _other_state(folder: Path, change: Callable[[dict], None]) -> None:
-    _falls_back(_state(folder, change))
+    _falls_back(run)
 
 
 def _nan(state: dict) -> None:
@@ -196,7 +163,7 @@ def _circle() -> dict:
 
 
 def _other_content(folder: Path, build: Callable[[], object]) -> None:
-    run = _run(folder)
+    run = stopped_run(folder)
     path = _written(build(), folder / "given.pth")
     refused(Network, run.config, path, naming="given.pth")
 
@@ -205,30 +172,30 @@ def _other_content(folder: Path, build: Callable[[], object]) -> None:
 
 
 def _attack_on_inference(folder: Path, archive: bool) -> None:
-    run = _run(folder)
+    run = stopped_run(folder)
     state = training_state(1) | {"more": Attack(folder)}
     path = _written(state, folder / "given.pth", _use_new_zipfile_serialization=archive)
-    _harmless(lambda: Network(run.config, path), folder, "would run code")
+    refused_unrun(lambda: Network(run.config, path), folder, "would run code")
 
 
 def _attack_on_start_weights(folder: Path) -> None:
     backbone = InternImage(channels=8, depths=[1] * 4, groups=[1, 2, 4, 8])
     path = _written({"model": Attack(folder)}, folder / "internimage_t_1k_224.pth")
-    _harmless(lambda: load_weights(backbone, path), folder, "would run code")
+    refused_unrun(lambda: load_weights(backbone, path), folder, "would run code")
 
 
 def _attack_on_resume(folder: Path, place: str) -> None:
-    run, state = _run(folder), training_state(2)
+    run, state = stopped_run(folder), training_state(2)
     state[place] = Attack(folder)
     _written(state, run.train / "iter_2.pth")
-    _harmless(lambda: set_damaged_aside(run), folder, "would run code")
+    refused_unrun(lambda: set_damaged_aside(run), folder, "would run code")
 
 
 def _earlier_version(folder: Path) -> None:
     """A checkpoint whose message hub holds mmengine's objects, as versions up to 0.2.0 wrote it."""
     from mmengine.logging import HistoryBuffer
 
-    run, state = _run(folder), training_state(2)
+    run, state = stopped_run(folder), training_state(2)
     state["message_hub"]["log_scalars"]["loss"] = HistoryBuffer([1.0], [1])
     path = _written(state, run.train / "iter_2.pth")
     refused(set_damaged_aside, run, naming="versions up to 0.2.0 wrote such files")
@@ -239,7 +206,7 @@ def _earlier_version(folder: Path) -> None:
 def _attack_by_plain_pickle(folder: Path) -> None:
     path = folder / "given.pth"
     path.write_bytes(pickle.dumps(Attack(folder)))
-    _harmless(lambda: load_weights(nn.Linear(1, 1), path), folder, "given.pth")
+    refused_unrun(lambda: load_weights(nn.Linear(1, 1), path), folder, "given.pth")
 
 
 def _attack_by_getattr(folder: Path) -> None:
@@ -248,20 +215,7 @@ def _attack_by_getattr(folder: Path) -> None:
             return getattr, (str, "join")
 
     path = _written({"state_dict": {"a": torch.ones(1)}, "x": Reach()}, folder / "given.pth")
-    refused(load_weights, nn.Linear(1, 1), path, naming="given.pth")
-
-
-def _attack_by_old_config(folder: Path) -> None:
-    """Python beside a checkpoint, as versions up to 0.2.0 wrote it."""
-    run = _run(folder)
-    own = folder / "given"
-    own.mkdir()
-    shutil.copy(run.last_checkpoint(), own)
-    (own / "config.py").write_text(f"import os\nos.system('touch {folder / 'victim'}')\nmodel = dict()")
-    options = InferOptions(out=str(folder), checkpoint=str(own / "iter_2.pth"))
-    _harmless(options.resolved, folder, "config.py")
-    _harmless(lambda: Network(own / "config.json", own / "iter_2.pth"), folder, "is not run")
-    _harmless(lambda: Network(own / "config.py", own / "iter_2.pth"), folder, "config.py")
+    _refused_as_weights(path)
 
 
 # Files that are no files, archives that are no checkpoints
@@ -269,22 +223,22 @@ def _attack_by_old_config(folder: Path) -> None:
 
 def _directory(folder: Path) -> None:
     (folder / "given.pth").mkdir()
-    refused(load_weights, nn.Linear(1, 1), folder / "given.pth", naming="given.pth")
+    _refused_as_weights(folder / "given.pth")
 
 
 def _dangling(folder: Path) -> None:
     (folder / "given.pth").symlink_to(folder / "gone.pth")
-    refused(load_weights, nn.Linear(1, 1), folder / "given.pth", naming="given.pth")
+    _refused_as_weights(folder / "given.pth")
 
 
 def _other_archive(folder: Path) -> None:
     with zipfile.ZipFile(folder / "given.pth", "w") as archive:
         archive.writestr("readme.txt", "no weights")
-    refused(load_weights, nn.Linear(1, 1), folder / "given.pth", naming="given.pth")
+    _refused_as_weights(folder / "given.pth")
 
 
 def _record_missing(folder: Path) -> None:
-    run = _run(folder)
+    run = stopped_run(folder)
     path = run.last_checkpoint()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(folder / "given.pth", "w") as new:
         for name in old.namelist():
@@ -294,7 +248,7 @@ def _record_missing(folder: Path) -> None:
 
 
 def _directory_for_resume(folder: Path) -> None:
-    run = _run(folder)
+    run = stopped_run(folder)
     (run.train / "iter_3.pth").mkdir()
     _falls_back(run, "iter_3.pth", "iter_2.pth")
 
@@ -302,102 +256,12 @@ def _directory_for_resume(folder: Path) -> None:
 def _old_format_cut(folder: Path) -> None:
     path = _written(training_state(1)["state_dict"], folder / "given.pth", _use_new_zipfile_serialization=False)
     _changed(path, DAMAGES["first half"])
-    refused(load_weights, nn.Linear(1, 1), path, naming="given.pth")
-
-
-# Configs
-
-
-def _set(place: str, value) -> Callable[[dict], None]:
-    def change(config: dict) -> None:
-        *parents, name = place.split(".")
-        for parent in parents:
-            config = config[parent]
-        config[name] = value
-
-    return change
-
-
-CONFIGS: dict[str, Callable[[dict], None]] = {
-    "a function as type": _set("model.type", "os.system"),
-    "a class of Python as type": _set("model.decode_head.type", "subprocess.Popen"),
-    "a module as type": _set("model.backbone.type", "antigravity"),
-    "a function of mmengine as type": _set("model.backbone.type", "mmengine.dump"),
-    "another scope": _set("model.backbone.type", "antigravity.ResNet"),
-    "an unknown type": _set("model.decode_head.type", "UPerHeed"),
-    "a number as type": _set("model.type", 5),
-    "a list as type": _set("model.type", ["EncoderDecoder"]),
-    "no type": lambda config: config["model"].pop("type"),
-    "a hidden scope": _set("model._scope_", "antigravity"),
-    "a base file": _set("_base_", "other.py"),
-    "a constructor": _set("optim_wrapper.constructor", "os.system"),
-    "a runner": _set("runner_type", "os.system"),
-    "foreign imports": _set("custom_imports", {"imports": ["antigravity"], "allow_failed_imports": False}),
-    "imports that look like ours": _set("custom_imports", {"imports": ["library.x"]}),
-    "imports of nothing": _set("custom_imports", {"imports": ["lib.nothing"]}),
-    "imports of numbers": _set("custom_imports", {"imports": [5]}),
-    "imports of a number": _set("custom_imports", 5),
-    "a reserved name": _set("pretty_text", "x"),
-    "no network": lambda config: config.pop("model"),
-    "a list as network": _set("model", []),
-    "an empty network": _set("model", {}),
-    "no scale": lambda config: config.pop("scale"),
-    "text as scale": _set("scale", "large"),
-    "a negative scale": _set("scale", [-5, 5]),
-    "three sides": _set("crop_size", [1, 2, 3]),
-    "fractions of pixels": _set("crop_size", [1.5, 2]),
-    "negative channels": _set("model.backbone.channels", -16),
-    "text as channels": _set("model.backbone.channels", "16"),
-    "an unknown argument": _set("model.backbone.colour", "red"),
-    "other stages": _set("model.backbone.depths", [1, 1]),
-    "other channels of the head": _set("model.decode_head.in_channels", [1, 2, 3, 4]),
-    "other classes": _set("model.decode_head.num_classes", 19),
-    "a stride of zero": _set("model.test_cfg", {"mode": "slide", "crop_size": [64, 64], "stride": [0, 0]}),
-}
-
-TEXTS: dict[str, bytes] = {
-    "empty": b"",
-    "half": b'{"model": {"type": "Enc',
-    "Python": b"model = dict(type='EncoderDecoder')",
-    "a list": b"[]",
-    "null": b"null",
-    "no text": bytes(range(128, 256)),
-    "a long number": b'{"model": ' + b"9" * 10_000 + b"}",
-    "deep lists": b'{"model": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
-    "deep mappings": b'{"model": ' + b'{"a": ' * 500 + b"1" + b"}" * 501,
-}
-
-
-def _config(folder: Path, change: Callable[[dict], None]) -> None:
-    run = _run(folder)
-    config = json.loads(run.config.read_text())
-    change(config)
-    run.config.write_text(json.dumps(config))
-    refused(Network, run.config, run.last_checkpoint(), naming=str(folder))
-
-
-def _config_text(folder: Path, text: bytes) -> None:
-    run = _run(folder)
-    run.config.write_bytes(text)
-    refused(read_config, run.config, naming=run.config.name)
-    refused(set_damaged_aside, run, naming=run.config.name)
-
-
-def _config_directory(folder: Path) -> None:
-    (folder / "config.json").mkdir()
-    refused(read_config, folder / "config.json", naming="config.json")
-
-
-def _function_in_config(folder: Path) -> None:
-    from mmengine import Config
-
-    refused(write_config, Config({"model": {"type": print}}), folder / "config.json", naming="model.type")
-    assert not (folder / "config.json").exists()
+    _refused_as_weights(path)
 
 
 def _sound(folder: Path) -> None:
     """Nothing is wrong, and nothing is changed."""
-    run = _run(folder)
+    run = stopped_run(folder)
     before = run.last_checkpoint().read_bytes()
     set_damaged_aside(run)
     assert run.last_checkpoint().name == "iter_2.pth" and run.last_checkpoint().read_bytes() == before
@@ -423,16 +287,11 @@ CASES: dict[str, Callable[[Path], None]] = {
     "newest checkpoint: of an earlier version": _earlier_version,
     "a plain pickle with code": _attack_by_plain_pickle,
     "a pickle that reaches into modules": _attack_by_getattr,
-    "a config of an earlier version": _attack_by_old_config,
     "a folder as checkpoint": _directory,
     "a folder as newest checkpoint": _directory_for_resume,
     "a link to nothing as checkpoint": _dangling,
     "another archive": _other_archive,
     "an archive without one of its weights": _record_missing,
     "an old file cut in half": _old_format_cut,
-    **{f"config: {name}": partial(_config, change=x) for name, x in CONFIGS.items()},
-    **{f"config file: {name}": partial(_config_text, text=x) for name, x in TEXTS.items()},
-    "config file: a folder": _config_directory,
-    "config: a function is not written": _function_in_config,
     "sound checkpoint and config": _sound,
 }

@@ -29,6 +29,11 @@ def photo(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray
     return np.asarray(Image.fromarray(noise).resize((width, height)))
 
 
+LABEL, PHOTO = ids(), photo()
+COLOURS = [(7 * i, 255 - i, 3 * i) for i in range(len(CLASSES))]
+"""Colours of a palette with an entry per class."""
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     """Return a PNG chunk with its right checksum."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -101,6 +106,11 @@ def saved(array: np.ndarray, image_format: str, mode: str | None = None, **optio
     image = Image.fromarray(array)
     (image.convert(mode) if mode else image).save(file, image_format, **options)
     return file.getvalue()
+
+
+def two_frames(first: np.ndarray, second: np.ndarray, image_format: str) -> bytes:
+    """Return an image file of two frames."""
+    return saved(first, image_format, save_all=True, append_images=[Image.fromarray(second)])
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -2,10 +2,13 @@
 
 import pytest
 
-from tests.faults.checkpoints_cases import CASES
+from tests.faults import checkpoints_cases, configs_cases
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_bad_checkpoints(name, tmp_path):
-    CASES[name](tmp_path)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name) for topic in (checkpoints_cases, configs_cases) for name, case in topic.CASES.items()],
+)
+def test_bad_checkpoints(case, tmp_path):
+    case(tmp_path)

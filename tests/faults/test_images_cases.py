@@ -2,9 +2,16 @@
 
 import pytest
 
-from tests.faults.images_cases import CASES
+from tests.faults import data_sets_cases, images_cases, labels_cases, special_files_cases
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_bad_inputs(name, tmp_path):
-    CASES[name](tmp_path)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name)
+        for topic in (labels_cases, images_cases, special_files_cases, data_sets_cases)
+        for name, case in topic.CASES.items()
+    ],
+)
+def test_bad_inputs(case, tmp_path):
+    case(tmp_path)
