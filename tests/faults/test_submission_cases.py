@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.faults import fuzz_csv, fuzz_rle
-from tests.faults.submission_cases import CASES
+from tests.faults import fuzz_csv, fuzz_rle, submission_cases, submit_cases
 
+CASES = submit_cases.CASES | submission_cases.CASES
 _EVERY = 6  # case that quick tests try
 
 
